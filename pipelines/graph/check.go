@@ -1,0 +1,75 @@
+package graph
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+
+	"github.com/agnivade/levenshtein"
+)
+
+// maxListed bounds how many names an error message lists.
+const maxListed = 20
+
+// Check reports mistakes in the graph and in the options that name nodes of it, all of them at once.
+// A graph or options that Check rejects do not run.
+func (g *Graph) Check(opts ...RunOption) error {
+	return g.check(settingsOf(opts))
+}
+
+func (g *Graph) check(s settings) error {
+	wrong := append([]error(nil), g.wrong...)
+	known := make(map[string]bool, len(g.nodes))
+	for _, n := range g.nodes {
+		switch {
+		case n.name == "":
+			wrong = append(wrong, errors.New("a node has no name: pass one to Add"))
+		case strings.ContainsFunc(n.name, func(r rune) bool { return !unicode.IsPrint(r) }):
+			wrong = append(wrong, fmt.Errorf("node name %q holds characters that can't be printed", n.name))
+		case known[n.name]:
+			wrong = append(wrong, fmt.Errorf("two nodes are named %q: names must be unique", n.name))
+		}
+		known[n.name] = true
+	}
+	for _, list := range []struct {
+		option string
+		names  []string
+	}{{"only", s.only}, {"skip", s.skip}} {
+		for _, name := range list.names {
+			if !known[name] {
+				wrong = append(wrong, fmt.Errorf("%s: graph %q has no node %q; %s", list.option, g.name, name, g.suggest(name)))
+			}
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+// suggest returns what the user may have meant by a name that does not exist.
+func (g *Graph) suggest(name string) string {
+	best, distance := "", 0
+	names := make([]string, 0, min(len(g.nodes), maxListed))
+	for _, n := range g.nodes {
+		if len(names) < maxListed {
+			names = append(names, n.name)
+		}
+		d := levenshtein.ComputeDistance(strings.ToLower(name), strings.ToLower(n.name))
+		// A name cut short, or with something before it, is meant more often than one with as many wrong letters.
+		if name != "" && strings.Contains(strings.ToLower(n.name), strings.ToLower(name)) {
+			d = min(d, 1)
+		}
+		if best == "" || d < distance {
+			best, distance = n.name, d
+		}
+	}
+	switch {
+	case best == "":
+		return "it has no nodes"
+	case distance <= max(1, len(name)/3):
+		return fmt.Sprintf("did you mean %q?", best)
+	case len(g.nodes) > maxListed:
+		return fmt.Sprintf("it has %s and %d more", strings.Join(names, ", "), len(g.nodes)-maxListed)
+	default:
+		return "it has " + strings.Join(names, ", ")
+	}
+}
