@@ -1,0 +1,118 @@
+package step
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"dagger.io/dagger"
+)
+
+// MaxOutput bounds, in bytes, what is kept of a tool's output for people to read. The whole output lies in the reports.
+const MaxOutput = 64 << 10
+
+// maxParsed bounds, in bytes, what is read of a file that a parser needs whole.
+const maxParsed = 64 << 20
+
+// Executed is a command that has run to its end, whatever its exit code.
+type Executed struct {
+	// ExitCode is the command's exit code; 137 usually means that it was killed for memory.
+	ExitCode int
+	// Container is the container after the command.
+	Container *dagger.Container
+
+	stdout, stderr string
+}
+
+// Exec runs argv in ctr with its output kept in name.stdout.txt and name.stderr.txt of the folder dir in the container.
+// A non-zero exit code is no error: an error means that the command could not be run at all.
+//
+// A command killed by a signal it did not ask for (exit code 137) is an error too, because its reports can't be trusted.
+func Exec(ctx context.Context, ctr *dagger.Container, dir, name string, argv []string) (Executed, error) {
+	e := Executed{stdout: dir + "/" + name + ".stdout.txt", stderr: dir + "/" + name + ".stderr.txt"}
+	e.Container = ctr.WithExec(argv, dagger.ContainerWithExecOpts{
+		Expect:         dagger.ReturnTypeAny,
+		RedirectStdout: e.stdout,
+		RedirectStderr: e.stderr,
+	})
+	code, err := e.Container.ExitCode(ctx)
+	if err != nil {
+		return e, fmt.Errorf("run %s: %w", name, Explain(err))
+	}
+	e.ExitCode = code
+	if code == 137 {
+		tail, _ := e.Tail(ctx)
+		return e, fmt.Errorf("run %s: the process was killed (exit code 137), most likely because memory ran out: give the engine more memory, or split the work\n%s", name, tail)
+	}
+	return e, nil
+}
+
+// Stdout returns all that the command printed to its standard output, for a parser.
+func (e Executed) Stdout(ctx context.Context) (string, error) { return e.File(ctx, e.stdout) }
+
+// Stderr returns all that the command printed to its standard error, for a parser.
+func (e Executed) Stderr(ctx context.Context) (string, error) { return e.File(ctx, e.stderr) }
+
+// File returns the content of a file that the command left behind.
+// It refuses a file of more than 64 MiB, so that a runaway tool can't exhaust the caller's memory.
+func (e Executed) File(ctx context.Context, path string) (string, error) {
+	f := e.Container.File(path)
+	size, err := f.Size(ctx)
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", path, Explain(err))
+	}
+	if size > maxParsed {
+		return "", fmt.Errorf("read %s: it has %d MiB, and %d are the most that is read", path, size>>20, maxParsed>>20)
+	}
+	text, err := f.Contents(ctx)
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", path, Explain(err))
+	}
+	return text, nil
+}
+
+// Tail returns the last [MaxOutput] bytes of the command's output, standard error after standard output.
+func (e Executed) Tail(ctx context.Context) (string, error) {
+	var out []string
+	for _, path := range []string{e.stdout, e.stderr} {
+		f := e.Container.File(path)
+		size, err := f.Size(ctx)
+		if err != nil {
+			return "", fmt.Errorf("read %s: %w", path, Explain(err))
+		}
+		if size == 0 {
+			continue
+		}
+		if size > MaxOutput {
+			// The file may be far too large to fetch: let the container cut it.
+			f = e.Container.WithExec([]string{"tail", "-c", strconv.Itoa(MaxOutput), path},
+				dagger.ContainerWithExecOpts{RedirectStdout: path + ".tail"}).File(path + ".tail")
+			out = append(out, fmt.Sprintf("[the first %d KiB are left out; the reports have them all]", (size-MaxOutput)>>10))
+		}
+		text, err := f.Contents(ctx)
+		if err != nil {
+			return "", fmt.Errorf("read %s: %w", path, Explain(err))
+		}
+		out = append(out, strings.TrimRight(strings.ToValidUTF8(text, "\uFFFD"), "\n"))
+	}
+	return strings.Join(out, "\n"), nil
+}
+
+// Explain unpacks an error of the engine into what a person needs: the command, its exit code and the end of its output.
+// It is the one place that knows the engine's error types.
+func Explain(err error) error {
+	var exec *dagger.ExecError
+	if !errors.As(err, &exec) {
+		return err
+	}
+	detail := strings.TrimSpace(exec.Stderr)
+	if detail == "" {
+		detail = strings.TrimSpace(exec.Stdout)
+	}
+	if len(detail) > MaxOutput {
+		detail = detail[len(detail)-MaxOutput:]
+	}
+	return fmt.Errorf("%s: exit code %d\n%s", strings.Join(exec.Cmd, " "), exec.ExitCode, detail)
+}
