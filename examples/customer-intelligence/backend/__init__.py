@@ -1,0 +1,1 @@
+"""Customer intelligence: churn, lifetime value and segments, trained, served and watched."""

@@ -1,0 +1,1 @@
+"""What every service shares: model formats, table readers, logging."""

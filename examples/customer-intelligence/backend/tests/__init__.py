@@ -1,0 +1,1 @@
+"""Tests of the platform; they need no network and no container."""

@@ -1,0 +1,1 @@
+"""Training: a command a model, each of which writes the model and its metrics."""

@@ -1,0 +1,117 @@
+"""Train the segmentation: python -m backend.training.segmentation --data TABLE --out FOLDER."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score, silhouette_samples, silhouette_score
+from sklearn.preprocessing import StandardScaler
+
+from backend.core.segmentation import ASSIGNMENTS_FILE, FEATURES, SegmentationModel, transform
+from backend.core.tables import read_transactions, rfm
+from backend.training.output import Trained, TrainingError, parser, run
+
+LOG = logging.getLogger("training.segmentation")
+NAMES_OF_FOUR = ("champions", "loyal", "occasional", "dormant")
+MIN_CUSTOMERS_A_CLUSTER = 10
+
+
+def cluster(points: NDArray[np.float64], clusters: int, seed: int) -> KMeans:
+    """Fit k-means, best of ten starts."""
+    return KMeans(n_clusters=clusters, n_init=10, random_state=seed).fit(points)
+
+
+def stability(points: NDArray[np.float64], clusters: int, seed: int, runs: int) -> list[float]:
+    """Return the adjusted Rand index of each pair of runs with different seeds."""
+    labels = [cluster(points, clusters, seed + index).labels_ for index in range(runs)]
+    return [float(adjusted_rand_score(one, other)) for one, other in combinations(labels, 2)]
+
+
+def ranked(centroids: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Order centroids from the best customers to the worst.
+
+    Bought lately, often and for much is good; all three are standardised, so their plain sum
+    is a fair score. K-means numbers clusters at random; this gives them a fixed order.
+    """
+    return np.argsort(-(centroids[:, 1] + centroids[:, 2] - centroids[:, 0]), kind="stable")
+
+
+def names(clusters: int) -> tuple[str, ...]:
+    """Name the ranked clusters: words for four of them, else tier-1 and so on."""
+    if clusters == len(NAMES_OF_FOUR):
+        return NAMES_OF_FOUR
+    return tuple(f"tier-{index + 1}" for index in range(clusters))
+
+
+def train(options: argparse.Namespace) -> Trained:
+    """Cluster customers by recency, frequency and monetary value, and measure how well."""
+    if options.clusters < 2 or options.stability_runs < 2:
+        raise TrainingError("--clusters and --stability-runs must be at least 2")
+    transactions = read_transactions(options.data)
+    table = rfm(transactions, transactions["date"].max())
+    if len(table) < options.clusters * MIN_CUSTOMERS_A_CLUSTER:
+        raise TrainingError(
+            f"{options.data}: {len(table)} customers are too few for {options.clusters} clusters"
+        )
+    features = table[list(FEATURES)].to_numpy(dtype=np.float64)
+    scaler = StandardScaler().fit(transform(features))
+    points = scaler.transform(transform(features))
+    LOG.info("fitting", extra={"fields": {"customers": len(table), "k": options.clusters}})
+    centroids = cluster(points, options.clusters, options.seed).cluster_centers_
+    centroids = centroids[ranked(centroids)]
+    model = SegmentationModel(
+        mean=tuple(map(float, scaler.mean_)),
+        scale=tuple(map(float, scaler.scale_)),
+        centroids=tuple(tuple(map(float, row)) for row in centroids),
+        names=names(options.clusters),
+    )
+    assigned = np.array(model.assign(features))
+    agreement = stability(points, options.clusters, options.seed, options.stability_runs)
+    widths = np.asarray(silhouette_samples(points, assigned), dtype=np.float64)
+    segments: dict[str, Any] = {}
+    for name in model.names:
+        rows = assigned == name
+        segments[name] = {
+            "customers": int(rows.sum()),
+            "silhouette": float(widths[rows].mean()),
+            **{
+                feature: float(features[rows, index].mean())
+                for index, feature in enumerate(FEATURES)
+            },
+        }
+    metrics: dict[str, Any] = {
+        "customers": len(table),
+        "silhouette": float(silhouette_score(points, assigned)),
+        "stability_mean": float(np.mean(agreement)),
+        "stability_min": float(np.min(agreement)),
+        "segments": segments,
+    }
+    LOG.info("evaluated", extra={"fields": {"silhouette": round(metrics["silhouette"], 4)}})
+    assignments = {str(key): str(name) for key, name in zip(table.index, assigned, strict=True)}
+    holdout = pd.DataFrame(
+        {"id": table.index, "segment": assigned, "silhouette": np.round(widths, 6)}
+    )
+    text = json.dumps(assignments, indent=0, sort_keys=True) + "\n"
+    return Trained(model.document(), metrics, holdout, files={ASSIGNMENTS_FILE: text})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    arguments = parser("Train the segmentation.", "data/cdnow-sample.txt")
+    arguments.add_argument("--clusters", type=int, default=4, help="number of segments")
+    arguments.add_argument(
+        "--stability-runs", type=int, default=5, help="fits with other seeds, to compare"
+    )
+    return run(arguments, argv, train)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
