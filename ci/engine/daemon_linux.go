@@ -1,0 +1,402 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/millrace-ci/millrace/ci/embedded"
+)
+
+const (
+	startTimeout = 60 * time.Second
+	stopTimeout  = 30 * time.Second
+
+	// CacheBound bounds, in bytes, the engine's cache; least recently used entries go first. The images in the registry come on top.
+	CacheBound = 30 << 30
+)
+
+// DaemonCommand and StageCommand are the hidden commands by which this program starts itself again:
+// as the process that looks after the engine, and as the engine's first process in its own namespaces.
+const (
+	DaemonCommand = "daemon"
+	StageCommand  = "stage"
+)
+
+// start runs the daemon and waits until the engine takes connections.
+func (e *Embedded) start(ctx context.Context) (*Running, error) {
+	task := e.Progress.Start("start the engine")
+	r, err := e.spawn(ctx)
+	task.End(err)
+	return r, err
+}
+
+func (e *Embedded) spawn(ctx context.Context) (*Running, error) {
+	self, err := e.keepSelf()
+	if err != nil {
+		return nil, fmt.Errorf("keep a copy of this program for the engine's process: %w", err)
+	}
+	logPath := e.path("log", "daemon.log")
+	if err := os.MkdirAll(filepath.Dir(logPath), 0o755); err != nil {
+		return nil, err
+	}
+	log, err := os.Create(logPath)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	cmd := exec.Command(self, "engine", DaemonCommand)
+	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, e.Cache
+	// Its own session: the engine outlives the terminal and the command that started it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	for {
+		if r, err := e.Status(); err == nil && r != nil && r.healthy(ctx) == nil {
+			return r, nil
+		}
+		select {
+		case <-ended:
+			said, _ := os.ReadFile(logPath)
+			return nil, fmt.Errorf("the embedded engine did not start:\n%s\nits logs are in %s", lastLines(said, 15), e.path("log"))
+		case <-ctx.Done():
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+			return nil, fmt.Errorf("the embedded engine did not answer within %s: its logs are in %s", startTimeout, e.path("log"))
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// keepSelf copies this program into the cache: "go run" removes its own when the command ends.
+func (e *Embedded) keepSelf() (string, error) {
+	in, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return "", err
+	}
+	defer in.Close()
+	target := e.path("bin", "millrace")
+	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+		return "", err
+	}
+	out, err := os.CreateTemp(filepath.Dir(target), "millrace-*")
+	if err != nil {
+		return "", err
+	}
+	_, err = io.Copy(out, in)
+	if err = errors.Join(err, out.Chmod(0o755), out.Close()); err != nil {
+		_ = os.Remove(out.Name())
+		return "", err
+	}
+	return target, os.Rename(out.Name(), target)
+}
+
+// Daemon looks after the embedded engine, its registry and its mirror until it is told to stop, or one of them ends.
+// It is what [Embedded.Up] starts, and not meant to be called by people.
+func (e *Embedded) Daemon() error {
+	// The children end with the thread that started them.
+	runtime.LockOSThread()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := os.MkdirAll(e.Runtime, 0o755); err != nil {
+		return err
+	}
+	lock := e.aliveLock()
+	if free, err := lock.TryLock(); err != nil || !free {
+		return errors.Join(errors.New("the embedded engine is running already"), err)
+	}
+	defer func() { _ = lock.Unlock() }()
+
+	if err := restoreNetwork(e.Runtime); err != nil {
+		return err
+	}
+	network, err := recordNetwork(e.Runtime)
+	if err != nil {
+		return err
+	}
+	registry, registryAddress, err := e.startRegistry()
+	if err != nil {
+		return err
+	}
+	defer endChild(registry, 5*time.Second)
+	mirror, err := e.startMirror(registryAddress)
+	if err != nil {
+		return err
+	}
+	defer mirror.Close()
+	engine, err := e.startEngine(network, mirror.address)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = restoreNetwork(e.Runtime) }()
+	defer endChild(engine, stopTimeout)
+	if err := e.awaitSocket(ctx, engine); err != nil {
+		return err
+	}
+	build, err := e.build()
+	if err != nil {
+		return err
+	}
+	if err := writeJSON(e.statePath(), Running{
+		PID: os.Getpid(), Version: embedded.EngineVersion, Build: build, Socket: e.socketPath(),
+		Registry: mirror.address, Network: network.Name, Started: time.Now().UTC(),
+	}); err != nil {
+		return err
+	}
+	defer os.Remove(e.statePath())
+
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-engine.done:
+		return fmt.Errorf("the engine ended by itself (%v): see %s", engine.cmd.ProcessState, e.path("log", "engine.log"))
+	case <-registry.done:
+		return fmt.Errorf("the registry ended by itself (%v): see %s", registry.cmd.ProcessState, e.path("log", "registry.log"))
+	}
+}
+
+// child is a process of the daemon's.
+type child struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+func (e *Embedded) startChild(name string, cmd *exec.Cmd) (*child, error) {
+	log, err := os.Create(e.path("log", name+".log"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	// However the daemon ends, nothing of it goes on.
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start the %s: %w", name, err)
+	}
+	c := &child{cmd: cmd, done: make(chan struct{})}
+	go func() { _ = cmd.Wait(); close(c.done) }()
+	return c, nil
+}
+
+func endChild(c *child, patience time.Duration) {
+	_ = c.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-c.done:
+	case <-time.After(patience):
+		_ = c.cmd.Process.Kill()
+		<-c.done
+	}
+}
+
+func (e *Embedded) startRegistry() (*child, string, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, "", err
+	}
+	bin, err := e.programs(embedded.RegistryModule)
+	if err != nil {
+		return nil, "", err
+	}
+	config := e.path("registry.json")
+	// The configuration is YAML, of which JSON is a part.
+	if err := writeJSON(config, map[string]any{
+		"version": "0.1",
+		"log":     map[string]any{"level": "warn", "accesslog": map[string]any{"disabled": true}},
+		"storage": map[string]any{
+			"filesystem": map[string]any{"rootdirectory": e.path("registry")},
+			"delete":     map[string]any{"enabled": true},
+		},
+		"http": map[string]any{"addr": address},
+	}); err != nil {
+		return nil, "", err
+	}
+	c, err := e.startChild("registry", exec.Command(filepath.Join(bin, "registry"), "serve", config))
+	return c, address, err
+}
+
+// freeAddress returns an address on loopback that nobody listens on.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+func (e *Embedded) startEngine(network Network, mirror string) (*child, error) {
+	cli, err := e.CLI()
+	if err != nil {
+		return nil, err
+	}
+	bin := filepath.Dir(cli)
+	cni, err := e.linkCNI(bin)
+	if err != nil {
+		return nil, err
+	}
+	config := e.path("engine.toml")
+	if err := os.WriteFile(config, []byte(engineConfig(mirror)), 0o644); err != nil {
+		return nil, err
+	}
+	runc, err := exec.LookPath("runc")
+	if err != nil {
+		return nil, err
+	}
+	content, err := e.sdkDir()
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := e.sdkManifest()
+	if err != nil {
+		return nil, fmt.Errorf("find the image that Dagger modules are built in: %w", err)
+	}
+	cmd := exec.Command("/proc/self/exe", "engine", StageCommand, e.Runtime, e.path("scratch"), "--", filepath.Join(bin, "engine"),
+		"--config", config, "--root", e.path("state"), "--addr", "unix://"+e.socketPath(),
+		"--network-name", network.Name, "--network-cidr", network.CIDR, "--oci-cni-binary-dir", cni)
+	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(),
+		"MILLRACE_ENGINE_RUNC="+runc,
+		"MILLRACE_ENGINE_INIT="+filepath.Join(bin, "init"),
+		"MILLRACE_ENGINE_STATE="+e.path("state"),
+		"MILLRACE_ENGINE_CONTENT="+content,
+		"DAGGER_GO_SDK_MANIFEST_DIGEST="+manifest,
+		"PATH="+bin+":"+os.Getenv("PATH")+":/usr/sbin:/sbin",
+	)
+	// With a PID namespace of its own, nothing of the engine can outlive it: no container, no name server.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}
+	return e.startChild("engine", cmd)
+}
+
+// engineConfig sends every pull from Docker Hub through the mirror, and bounds the cache.
+func engineConfig(mirror string) string {
+	return fmt.Sprintf(`[registry."docker.io"]
+  mirrors = [%[1]q]
+[registry.%[1]q]
+  http = true
+[worker.oci]
+  gc = true
+  maxUsedSpace = %[2]d
+  reservedSpace = %[3]d
+  minFreeSpace = %[4]d
+`, mirror, int64(CacheBound), int64(CacheBound/4), int64(2<<30))
+}
+
+// linkCNI gathers the network plugins in one folder, where the engine looks for them.
+func (e *Embedded) linkCNI(bin string) (string, error) {
+	dir := e.path("cni")
+	if err := os.RemoveAll(dir); err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	for _, name := range []string{"bridge", "loopback", "firewall", "host-local"} {
+		if err := os.Symlink("/usr/lib/cni/"+name, filepath.Join(dir, name)); err != nil {
+			return "", err
+		}
+	}
+	return dir, os.Symlink(filepath.Join(bin, "dnsname"), filepath.Join(dir, "dnsname"))
+}
+
+func (e *Embedded) awaitSocket(ctx context.Context, engine *child) error {
+	deadline := time.Now().Add(startTimeout)
+	for time.Now().Before(deadline) {
+		if conn, err := net.Dial("unix", e.socketPath()); err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-engine.done:
+			said, _ := os.ReadFile(e.path("log", "engine.log"))
+			return fmt.Errorf("the engine ended as it started (%v):\n%s", engine.cmd.ProcessState, lastLines(said, 8))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return errors.New("the engine does not listen")
+}
+
+// Stage prepares the namespaces that it was started in, and becomes the program argv.
+// It hides the host's folders that the engine would write to behind layers that lie in scratch and vanish with it;
+// only the runtime folder, which has the engine's socket, stays the host's.
+func Stage(runtimeDir, scratch string, argv []string) error {
+	if err := cover(runtimeDir, scratch); err != nil {
+		return fmt.Errorf("prepare the engine's namespaces: %w", err)
+	}
+	// What the engine makes must be readable by the users of its containers.
+	syscall.Umask(0o022)
+	return fmt.Errorf("start %s: %w", argv[0], syscall.Exec(argv[0], argv, os.Environ()))
+}
+
+func cover(runtimeDir, scratch string) error {
+	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make the mounts private: %w", err)
+	}
+	if err := syscall.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
+	if err := os.MkdirAll(scratch, 0o755); err != nil {
+		return err
+	}
+	if err := syscall.Mount("tmpfs", scratch, "tmpfs", 0, "mode=755"); err != nil {
+		return fmt.Errorf("mount %s: %w", scratch, err)
+	}
+	keep, err := syscall.Open(runtimeDir, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", runtimeDir, err)
+	}
+	// It may be a link into /run.
+	resolv, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		return err
+	}
+	for _, dir := range []string{"/etc", "/usr/local", "/run"} {
+		name := strings.ReplaceAll(dir[1:], "/", "-")
+		upper, work := filepath.Join(scratch, name+"-upper"), filepath.Join(scratch, name+"-work")
+		if err := errors.Join(os.Mkdir(upper, 0o755), os.Mkdir(work, 0o755)); err != nil {
+			return err
+		}
+		if err := syscall.Mount("overlay", dir, "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", dir, upper, work)); err != nil {
+			return fmt.Errorf("cover %s: %w", dir, err)
+		}
+	}
+	if err := errors.Join(os.Remove("/etc/resolv.conf"), os.WriteFile("/etc/resolv.conf", resolv, 0o644)); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(runtimeDir, 0o755); err != nil {
+		return err
+	}
+	if err := syscall.Mount(fmt.Sprintf("/proc/self/fd/%d", keep), runtimeDir, "", syscall.MS_BIND, ""); err != nil {
+		return fmt.Errorf("show %s: %w", runtimeDir, err)
+	}
+	return nil
+}
+
+func writeJSON(path string, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(path+".part", data, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(path+".part", path)
+}
