@@ -111,6 +111,7 @@ func (r Ref) Version() string {
 // ImageTags returns the tags that an image built from r gets, the most telling first; none if nothing is known.
 //
 //	branch feature/x      feature-x, sha-0123456
+//	branch 1.2.3          branch-1.2.3, sha-0123456
 //	pull request 12       pr-12, sha-0123456
 //	tag v1.2.3            1.2.3, 1.2, 1, latest, sha-0123456
 //	tag v1.2.3-rc.1       1.2.3-rc.1, sha-0123456
@@ -119,6 +120,7 @@ func (r Ref) Version() string {
 // The rules are those of docker/metadata-action with its ref, semver and sha types, build metadata left out. Two
 // differ: v0.2.1 gives no tag 0, because major version zero promises nothing (that action's documentation advises the
 // same), and a tag that is no version does not move latest. A dirty tree's commit tag ends in -dirty.
+// A branch whose name looks like one of the other tags gets branch- in front, so that a push to it can't replace a release.
 // A version moves 1.2, 1 and latest even if a higher one exists: other tags are not looked at.
 func (r Ref) ImageTags() []string {
 	var tags []string
@@ -148,7 +150,11 @@ func (r Ref) ImageTags() []string {
 			add("latest")
 		}
 	case r.Branch != "":
-		add(r.Branch)
+		name := SanitizeImageTag(r.Branch)
+		if reservedTag.MatchString(name) {
+			name = "branch-" + name
+		}
+		add(name)
 	}
 	if sha := r.ShortSHA(); sha != "" {
 		if r.Dirty {
@@ -158,6 +164,9 @@ func (r Ref) ImageTags() []string {
 	}
 	return tags
 }
+
+// reservedTag matches the tags that do not come from a branch's name.
+var reservedTag = regexp.MustCompile(`^(sha-[0-9a-f]{7,}.*|pr-[0-9]+|v?[0-9]+(\.[0-9]+)*([-_.].*)?|latest)$`)
 
 var notInImageTag = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 

@@ -76,6 +76,9 @@ func (p *Project) configure(l *listing, file File) error {
 	if err := c.validate(p, l); err != nil {
 		return err
 	}
+	if p.Images != nil && len(p.Images) == 0 {
+		return nil // "images: []" says that there are none
+	}
 	return c.mergeImages(p, l, detected)
 }
 

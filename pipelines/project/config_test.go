@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -291,4 +292,19 @@ func FuzzConfig(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, string(printed), string(reprinted))
 	})
+}
+
+func TestAnEmptyListOfImagesMeansNone(t *testing.T) {
+	t.Parallel()
+	tree := project.FS(fstest.MapFS{"Dockerfile": {Data: []byte("FROM scratch\n")}})
+	for config, want := range map[string]int{"images: []\n": 0, "python: {sources: []}\n": 1} {
+		p, err := project.Detect(tree, &project.File{Name: "millrace.yaml", Data: []byte(config)})
+		require.NoError(t, err)
+		require.Len(t, p.Images, want, config)
+		text, err := p.YAML()
+		require.NoError(t, err)
+		again, err := project.Detect(tree, &project.File{Name: "millrace.yaml", Data: text})
+		require.NoError(t, err)
+		require.Len(t, again.Images, want, "the effective configuration means the same")
+	}
 }

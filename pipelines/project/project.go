@@ -41,8 +41,8 @@ type Project struct {
 	Test Test `yaml:"test"`
 	// Security says which findings of the scanners count.
 	Security Security `yaml:"security"`
-	// Images to build; detected from Dockerfiles. An entry changes the detected image of its name, or adds one.
-	Images []Image `yaml:"images,omitempty"`
+	// Images to build; detected from Dockerfiles. An entry changes the detected image of its name, or adds one; an empty list means none.
+	Images []Image `yaml:"images"`
 	// Manifests are the folders with Kubernetes manifests, Kustomize overlays or Helm charts.
 	Manifests []string `yaml:"manifests"`
 	// LoadTests are the k6 scripts.
@@ -164,6 +164,14 @@ type Publish struct {
 	Repository string `yaml:"repository,omitempty"`
 	// Branches whose pushes are published; main and develop by default. Tags always are.
 	Branches []string `yaml:"branches"`
+}
+
+// Address returns where images go as registry/repository; empty without a registry.
+func (p Publish) Address() string {
+	if p.Registry == "" {
+		return ""
+	}
+	return strings.TrimSuffix(p.Registry+"/"+p.Repository, "/")
 }
 
 // Codecov says how coverage is uploaded.

@@ -63,6 +63,20 @@ func Ignored(p string) bool {
 	return false
 }
 
+// Telling reports whether [Detect] may read the file, beside listing it: for a tree that had better read ahead.
+// Files that a requirements file or the configuration names can come to that.
+func Telling(p string) bool {
+	switch base := path.Base(p); {
+	case slices.Contains(ConfigNames, p), base == ".python-version", base == "pyproject.toml":
+		return true
+	case path.Ext(base) == ".txt":
+		return requirementsFile(p)
+	default:
+		_, _, ok := dockerfileName(p)
+		return ok
+	}
+}
+
 func ignoredFolder(dir string) bool {
 	name := path.Base(dir)
 	if name == "lib" && path.Base(path.Dir(dir)) == "build" {

@@ -18,7 +18,7 @@ const maxParsed = 64 << 20
 
 // Executed is a command that has run to its end, whatever its exit code.
 type Executed struct {
-	// ExitCode is the command's exit code; 137 usually means that it was killed for memory.
+	// ExitCode is the command's exit code, at most 128.
 	ExitCode int
 	// Container is the container after the command.
 	Container *dagger.Container
@@ -29,24 +29,38 @@ type Executed struct {
 // Exec runs argv in ctr with its output kept in name.stdout.txt and name.stderr.txt of the folder dir in the container.
 // A non-zero exit code is no error: an error means that the command could not be run at all.
 //
-// A command killed by a signal it did not ask for (exit code 137) is an error too, because its reports can't be trusted.
+// A command that was killed by a signal (exit codes above 128) is an error too, because its reports can't be trusted.
 func Exec(ctx context.Context, ctr *dagger.Container, dir, name string, argv []string) (Executed, error) {
 	e := Executed{stdout: dir + "/" + name + ".stdout.txt", stderr: dir + "/" + name + ".stderr.txt"}
-	e.Container = ctr.WithExec(argv, dagger.ContainerWithExecOpts{
+	// A redirection does not make the folder that it points to.
+	e.Container = ctr.WithNewFile(e.stdout, "").WithExec(argv, dagger.ContainerWithExecOpts{
 		Expect:         dagger.ReturnTypeAny,
 		RedirectStdout: e.stdout,
 		RedirectStderr: e.stderr,
 	})
 	code, err := e.Container.ExitCode(ctx)
+	var failed *dagger.ExecError
+	if errors.As(err, &failed) && failed.ExitCode > 128 {
+		// To the engine, "any" exit code ends at 128: what is above stands for a signal.
+		return e, fmt.Errorf("run %s: the process was killed by signal %d%s", name, failed.ExitCode-128, killed(failed))
+	}
 	if err != nil {
 		return e, fmt.Errorf("run %s: %w", name, Explain(err))
 	}
 	e.ExitCode = code
-	if code == 137 {
-		tail, _ := e.Tail(ctx)
-		return e, fmt.Errorf("run %s: the process was killed (exit code 137), most likely because memory ran out: give the engine more memory, or split the work\n%s", name, tail)
-	}
 	return e, nil
+}
+
+// killed adds what is likely behind a signal, and the end of what the process said.
+func killed(failed *dagger.ExecError) string {
+	text := ""
+	if failed.ExitCode == 137 {
+		text = ", most likely because memory ran out: give the engine more of it, or split the work"
+	}
+	if said := strings.TrimSpace(failed.Stdout + "\n" + failed.Stderr); said != "" {
+		text += "\n" + said[max(0, len(said)-MaxOutput):]
+	}
+	return text
 }
 
 // Stdout returns all that the command printed to its standard output, for a parser.
