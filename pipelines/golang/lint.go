@@ -1,0 +1,158 @@
+package golang
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+
+	"dagger.io/dagger"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/image"
+	"github.com/millrace-ci/millrace/pipelines/report"
+	"github.com/millrace-ci/millrace/pipelines/step"
+)
+
+// Lint checks Go code with golangci-lint, module by module.
+//
+// The project's own configuration (.golangci.yml and so on) decides what is checked; without one, the linter's standard set.
+// A tree without a go.mod is skipped; code that does not compile is a finding.
+//
+// It runs again when a file changes that is neither documentation nor CI settings. The linter's own cache, and the go
+// command's, are kept between runs, so that only changed packages are analysed.
+type Lint struct {
+	// Modules are the folders of Go modules; empty means all that are found.
+	Modules []string
+	// Args are further arguments of golangci-lint run, after ours.
+	Args []string
+}
+
+// Run lints src.
+//
+// Reports: a folder for each module with golangci-lint.json and .sarif. Metrics: modules, findings.
+func (l Lint) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory) (step.Result, error) {
+	dirs, err := modules(ctx, src, l.Modules)
+	if err != nil {
+		return step.Result{}, err
+	}
+	if len(dirs) == 0 {
+		return step.Skip("no Go module to lint: there is no go.mod"), nil
+	}
+	ctr := toolchain(c, image.GolangciLint).
+		WithEnvVariable("GOLANGCI_LINT_CACHE", "/cache/golangci-lint").
+		WithMountedCache("/cache/golangci-lint", c.CacheVolume("millrace-golangci-lint")).
+		WithMountedDirectory(sourceDir, src.Filter(dagger.DirectoryFilterOpts{Exclude: untested}))
+	parts := map[string]step.Result{}
+	var mu sync.Mutex
+	// One module's error must not stop the others.
+	var group errgroup.Group
+	for _, dir := range dirs {
+		group.Go(func() error {
+			part, err := l.module(ctx, ctr, dir)
+			if err != nil {
+				part = failure(dir, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			parts[name(dir)] = part
+			return nil
+		})
+	}
+	_ = group.Wait() // each part carries its own error
+	if err := ctx.Err(); err != nil {
+		return step.Result{}, err
+	}
+	result := step.Merge(c.Directory(), parts)
+	result.Metrics["modules"] = float64(len(dirs))
+	result.Metrics["findings"] = float64(len(result.Findings))
+	return result, nil
+}
+
+func (l Lint) module(ctx context.Context, ctr *dagger.Container, dir string) (step.Result, error) {
+	done, err := step.Exec(ctx, ctr.WithWorkdir(path.Join(sourceDir, dir)).WithNewFile(reportsDir+"/module.txt", dir+"\n"),
+		reportsDir, "golangci-lint", slices.Concat([]string{
+			"golangci-lint", "run", "--allow-parallel-runners",
+			"--output.json.path", reportsDir + "/golangci-lint.json", "--output.sarif.path", reportsDir + "/golangci-lint.sarif",
+			"--output.text.path", "stdout", "--path-mode", "abs", "--show-stats=false",
+			"--max-issues-per-linter", "0", "--max-same-issues", "0",
+		}, l.Args, []string{"./..."}))
+	if err != nil {
+		return step.Result{}, err
+	}
+	_, version, _ := strings.Cut(image.GolangciLint, ":")
+	result := step.Result{
+		Verdict: graph.Passed,
+		Tools:   map[string]string{"golangci-lint": strings.TrimPrefix(version, "v")},
+		Reports: done.Container.Directory(reportsDir),
+	}
+	if done.ExitCode == 0 {
+		return result, nil
+	}
+	if result.Output, err = done.Tail(ctx); err != nil {
+		return step.Result{}, err
+	}
+	if done.ExitCode != lintIssues {
+		return step.Result{}, broke("golangci-lint", done.ExitCode, result.Output)
+	}
+	text, err := done.File(ctx, reportsDir+"/golangci-lint.json")
+	if err != nil {
+		return step.Result{}, err
+	}
+	if result.Findings, err = parseGolangci(text); err != nil {
+		return step.Result{}, err
+	}
+	if len(result.Findings) == 0 {
+		return step.Result{}, broke("golangci-lint", done.ExitCode, result.Output)
+	}
+	report.SortFindings(result.Findings)
+	result.Verdict = graph.Failed
+	result.Reason = "golangci-lint: " + count(result.Findings)
+	if dir != "." {
+		result.Reason = dir + ": " + result.Reason
+	}
+	return result, nil
+}
+
+// lintIssues is golangci-lint's exit code for findings; 2 to 7 say that it broke, see its package exitcodes.
+const lintIssues = 1
+
+// parseGolangci reads golangci-lint's JSON report with absolute paths below /src.
+func parseGolangci(text string) ([]report.Finding, error) {
+	var out struct {
+		Issues []struct {
+			FromLinter, Text, Severity string
+			Pos                        struct {
+				Filename     string
+				Line, Column int
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &out); err != nil {
+		return nil, fmt.Errorf("read golangci-lint's report: %w", err)
+	}
+	var findings []report.Finding
+	for _, i := range out.Issues {
+		severity, err := report.ParseSeverity(i.Severity)
+		switch {
+		case err == nil:
+		case i.FromLinter == "typecheck" || i.Severity == "error":
+			severity = report.High
+		default: // most linters grade nothing
+			severity = report.Medium
+		}
+		f := report.Finding{
+			Tool: "golangci-lint", Rule: i.FromLinter, Severity: severity, Line: i.Pos.Line, Column: i.Pos.Column,
+			Message: firstLine(i.Text),
+		}
+		if i.Pos.Filename != "" {
+			f.File = strings.TrimPrefix(path.Clean(i.Pos.Filename), sourceDir+"/")
+		}
+		findings = append(findings, f)
+	}
+	return findings, nil
+}
