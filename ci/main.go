@@ -1,0 +1,137 @@
+// Command ci runs millrace's pipelines: the same way on a laptop, in any CI host, and on a remote engine.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/millrace-ci/millrace/ci/engine"
+	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/host"
+)
+
+// cli is the command tree.
+type cli struct {
+	CICD     cicdCmd     `cmd:"" name:"ci-cd" help:"Lint, test, scan, build and publish: the whole ci-cd graph."`
+	Lint     lintCmd     `cmd:"" help:"Check style and types."`
+	Format   formatCmd   `cmd:"" help:"Rewrite the source's Python code with isort and black."`
+	Test     testCmd     `cmd:"" help:"Run the tests and measure coverage."`
+	Security securityCmd `cmd:"" help:"Scan the code and its dependencies."`
+	Build    buildCmd    `cmd:"" help:"Build the images."`
+	Publish  publishCmd  `cmd:"" help:"Build the images and push them to a registry, whatever the ref."`
+	Plan     planCmd     `cmd:"" help:"Show what a graph would run, and why not."`
+	Run      runCmd      `cmd:"" help:"Run some nodes of the ci-cd graph."`
+	Shell    shellCmd    `cmd:"" help:"Open a shell in the container that a step runs in."`
+	Config   configCmd   `cmd:"" help:"Print the effective configuration: what was detected, overruled by millrace.yaml."`
+	Engine   engineCmd   `cmd:"" help:"Start, stop and look at the engine."`
+}
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// exitUsage is the status for a mistake in the command line or the configuration.
+const exitUsage = 2
+
+// exit carries a status out of kong's own exits, for --help and the like.
+type exit int
+
+func run(args []string, stdout, stderr io.Writer) (status int) {
+	ctx, stop := interruptible(stderr)
+	defer stop()
+	defer func() {
+		if code, ok := recover().(exit); ok {
+			status = int(code)
+		} else if r := recover(); r != nil {
+			panic(r)
+		}
+	}()
+	var c cli
+	parser, err := kong.New(&c,
+		kong.Name("ci"),
+		kong.Description("millrace: CI/CD pipelines for ML platforms, as containers on the Dagger engine.\n\nExit status: 0 passed, 1 failed (the code is at fault), 2 usage or configuration, 3 errored (the machinery is at fault), 4 inconclusive, 130 interrupted."),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { panic(exit(code)) }),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 110}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(&streams{stdout: stdout, stderr: stderr}),
+	)
+	if err != nil {
+		fmt.Fprintln(stderr, "ci:", err)
+		return exitUsage
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(stderr, "ci: %v\ntry: ci --help\n", err)
+		return exitUsage
+	}
+	return statusOf(command.Run(), ctx, stderr)
+}
+
+// statusOf prints an error and turns it into the process's exit status.
+func statusOf(err error, ctx context.Context, stderr io.Writer) int {
+	if err == nil {
+		return 0
+	}
+	var verdict verdictError
+	if errors.As(err, &verdict) {
+		return graph.Verdict(verdict).ExitCode() // the summary has been printed
+	}
+	if ctx.Err() != nil {
+		fmt.Fprintln(stderr, "ci: interrupted")
+		return graph.Cancelled.ExitCode()
+	}
+	fmt.Fprintf(stderr, "ci: %v\n", err)
+	var coded interface{ ExitCode() int }
+	if errors.As(err, &coded) {
+		return coded.ExitCode()
+	}
+	return graph.Errored.ExitCode()
+}
+
+// verdictError ends a command whose run did not pass.
+type verdictError graph.Verdict
+
+func (v verdictError) Error() string { return "the run's verdict is " + string(v) }
+
+// usageError is a mistake of the person who typed the command.
+type usageError struct{ error }
+
+func (usageError) ExitCode() int   { return exitUsage }
+func (u usageError) Unwrap() error { return u.error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+var _ interface{ ExitCode() int } = (*host.UsageError)(nil)
+
+// streams are where commands write: results to stdout, everything else to stderr.
+type streams struct{ stdout, stderr io.Writer }
+
+func (s *streams) progress() engine.Progress { return engine.Lines(s.stderr) }
+
+// interruptible returns a context that the first interrupt cancels; the second one ends the process at once.
+func interruptible(stderr io.Writer) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case <-signals:
+		case <-ctx.Done():
+			return
+		}
+		fmt.Fprintln(stderr, "ci: interrupted: ending what runs (once more to stop at once)")
+		cancel()
+		<-signals
+		os.Exit(graph.Cancelled.ExitCode())
+	}()
+	return ctx, func() { signal.Stop(signals); cancel() }
+}

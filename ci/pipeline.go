@@ -1,0 +1,346 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"dagger.io/dagger"
+
+	"github.com/millrace-ci/millrace/ci/engine"
+	"github.com/millrace-ci/millrace/pipelines"
+	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/host"
+	"github.com/millrace-ci/millrace/pipelines/project"
+	"github.com/millrace-ci/millrace/pipelines/report"
+)
+
+// sourceFlags say what is worked on.
+type sourceFlags struct {
+	Source string `default:"." placeholder:"DIR" help:"Source tree (default: the current folder)."`
+	Config string `placeholder:"FILE" help:"Configuration (default: millrace.yaml or .millrace.yaml in the source)."`
+}
+
+// refFlags say what a run is for.
+type refFlags struct {
+	Event string `placeholder:"EVENT" help:"What started the run: push, pull_request, tag, schedule or manual (default: what the CI host says, else manual)."`
+	Ref   string `placeholder:"NAME" help:"Branch, tag or pull request (default: what the CI host says, else git)."`
+	SHA   string `name:"sha" placeholder:"SHA" help:"Commit (default: what the CI host says, else git)."`
+}
+
+// registryFlags say where images go.
+type registryFlags struct {
+	Registry         string `placeholder:"HOST/PATH" help:"Where images are published (default: millrace.yaml's, else the embedded engine's own registry)."`
+	RegistryUser     string `placeholder:"NAME" env:"REGISTRY_USER" help:"User name for the registry."`
+	RegistryPassword string `placeholder:"ENV" default:"REGISTRY_PASSWORD" help:"Name of the environment variable that holds the registry's password."`
+}
+
+// runFlags say how a graph is run.
+type runFlags struct {
+	KeepGoing   bool          `help:"Go on with what a failure does not block, instead of ending the run."`
+	DryRun      bool          `help:"Only show the plan."`
+	Out         string        `placeholder:"DIR" help:"Folder for run.json, summaries and every step's reports."`
+	Fresh       bool          `help:"Run the tests again even if nothing changed since they last ran."`
+	Parallelism int           `default:"0" placeholder:"N" help:"Nodes at a time (default: no bound)."`
+	Timeout     time.Duration `default:"2h" help:"End the run after this time (default: 2h)."`
+	Engine      engine.Kind   `enum:"auto,session,runner,runtime,embedded" default:"auto" help:"Engine: auto, session, runner, runtime or embedded (default: auto)."`
+	Verbose     bool          `short:"v" help:"Show what the engine says of its work."`
+}
+
+// pipeline is what the commands that run a graph have in common.
+type pipeline struct {
+	sourceFlags
+	refFlags
+	registryFlags
+	runFlags
+}
+
+// prepared is a pipeline whose flags, configuration and place are known. No engine has been asked for anything yet.
+type prepared struct {
+	*pipeline
+	source  string
+	project *project.Project
+	ref     host.Ref
+	started time.Time
+}
+
+func (p *pipeline) prepare(ctx context.Context) (*prepared, error) {
+	source, err := p.sourceDir()
+	if err != nil {
+		return nil, err
+	}
+	proj, err := p.detect(source)
+	if err != nil {
+		return nil, err
+	}
+	ref, err := p.detectRef(ctx, source)
+	if err != nil {
+		return nil, err
+	}
+	return &prepared{pipeline: p, source: source, project: proj, ref: ref, started: time.Now()}, nil
+}
+
+// sourceDir returns the source tree's absolute path.
+func (f sourceFlags) sourceDir() (string, error) {
+	info, err := os.Stat(f.Source)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", usagef("the source folder %q does not exist: name the folder of your code with --source", f.Source)
+	case err != nil:
+		return "", usageError{fmt.Errorf("the source folder %q: %w", f.Source, err)}
+	case !info.IsDir():
+		return "", usagef("the source %q is a file: name the folder of your code with --source", f.Source)
+	}
+	return filepath.Abs(f.Source)
+}
+
+func (f sourceFlags) detect(source string) (*project.Project, error) {
+	var config *project.File
+	if f.Config != "" {
+		data, err := os.ReadFile(f.Config)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("read the configuration: %w", err)}
+		}
+		config = &project.File{Name: f.Config, Data: data}
+	}
+	return project.Detect(project.FS(os.DirFS(source)), config)
+}
+
+// detectRef asks the flags, the CI host and git what the run is for.
+func (f refFlags) detectRef(ctx context.Context, source string) (host.Ref, error) {
+	var payload []byte
+	if name := os.Getenv("GITHUB_EVENT_PATH"); name != "" {
+		payload, _ = os.ReadFile(name) // a missing payload is an unknown detail, and no error
+	}
+	facts, err := host.ReadGit(func(args ...string) (string, error) {
+		cmd := exec.CommandContext(ctx, "git", append([]string{"-C", source}, args...)...)
+		out, err := cmd.Output()
+		return string(out), err
+	})
+	if err != nil {
+		facts = host.GitFacts{}
+	}
+	return host.Detect(os.Getenv, payload, facts, host.Overrides{Event: f.Event, Ref: f.Ref, SHA: f.SHA})
+}
+
+// registry returns where images go, given the engine's own registry, which may be empty.
+func (p *prepared) registry(c *dagger.Client, own string) pipelines.Registry {
+	r := pipelines.Registry{Address: p.Registry, Username: p.RegistryUser}
+	switch {
+	case r.Address != "":
+	case p.project.Publish.Registry != "":
+		r.Address = p.project.Publish.Address()
+	case own != "":
+		r.Address = own + "/" + p.name()
+	}
+	r.Password = secret(c, "registry-password", p.RegistryPassword)
+	return r
+}
+
+// name is what the source tree is called where nobody has named it: after its repository, or its folder.
+func (p *prepared) name() string {
+	name := filepath.Base(p.source)
+	if p.project.Publish.Repository != "" {
+		name = p.project.Publish.Repository
+	} else if u, err := url.Parse(p.ref.RepositoryURL); err == nil && p.ref.Repository != "" && p.ref.Host != host.Local {
+		name = path.Base(u.Path)
+	}
+	return strings.ToLower(host.SanitizeImageTag(name))
+}
+
+// secret returns the secret that the named environment variable holds, or nil when it is not set.
+func secret(c *dagger.Client, name, variable string) *dagger.Secret {
+	value := os.Getenv(variable)
+	if c == nil || value == "" {
+		return nil
+	}
+	return c.SetSecret(name, value)
+}
+
+// inputs gathers what the graphs are made for. c is nil for a plan.
+func (p *prepared) inputs(c *dagger.Client, own string) pipelines.Inputs {
+	in := pipelines.Inputs{
+		Client: c, Project: p.project, Ref: p.ref, Registry: p.registry(c, own), Now: p.started,
+		CodecovToken: secret(c, "codecov-token", "CODECOV_TOKEN"), SafetyKey: secret(c, "safety-api-key", "SAFETY_API_KEY"),
+	}
+	if p.Fresh {
+		in.Fresh = p.started.Format(time.RFC3339Nano)
+	}
+	if c != nil {
+		in.Source = p.upload(c)
+	}
+	return in
+}
+
+// upload returns the source tree as the engine sees it: without what no step reads.
+func (p *prepared) upload(c *dagger.Client) *dagger.Directory {
+	exclude := slices.Clone(pipelines.Ignore)
+	if p.Out != "" {
+		// Reports of one run must not be the source of the next.
+		if out, err := filepath.Abs(p.Out); err == nil {
+			if rel, err := filepath.Rel(p.source, out); err == nil && filepath.IsLocal(rel) && rel != "." {
+				exclude = append(exclude, filepath.ToSlash(rel))
+			}
+		}
+	}
+	return c.Host().Directory(p.source, dagger.HostDirectoryOpts{Exclude: exclude})
+}
+
+// execute runs the graph that build makes, shows it, and writes its records.
+func (p *pipeline) execute(ctx context.Context, s *streams, build func(pipelines.Inputs) *graph.Graph, options ...graph.RunOption) error {
+	ready, err := p.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	if p.KeepGoing {
+		options = append(options, graph.KeepGoing())
+	}
+	options = append(options, graph.Parallelism(p.Parallelism))
+	if p.DryRun {
+		return ready.plan(ctx, s, build, "text", options...)
+	}
+	if err := build(ready.inputs(nil, "")).Check(options...); err != nil {
+		return usageError{err}
+	}
+	return ready.runGraph(ctx, s, build, options...)
+}
+
+// plan prints the plan. The engine is only chosen, not started.
+func (p *prepared) plan(ctx context.Context, s *streams, build func(pipelines.Inputs) *graph.Graph, format string, options ...graph.RunOption) error {
+	chosen, err := engine.Choose(ctx, p.Engine, os.Getenv, s.progress())
+	if err != nil {
+		return usageError{err}
+	}
+	own := ""
+	if chosen.Kind == engine.EmbeddedKind {
+		own = engine.DefaultRegistry
+	}
+	g := build(p.inputs(nil, own))
+	if err := g.Check(options...); err != nil {
+		return usageError{err}
+	}
+	plan := g.Plan(options...)
+	var text string
+	switch format {
+	case "json":
+		data, err := plan.JSON()
+		if err != nil {
+			return err
+		}
+		text = string(data)
+	case "mermaid":
+		text = plan.Mermaid()
+	case "svg":
+		text = plan.SVG()
+	default:
+		text = plan.Text()
+	}
+	_, err = fmt.Fprintln(s.stdout, strings.TrimRight(text, "\n"))
+	return err
+}
+
+func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipelines.Inputs) *graph.Graph, options ...graph.RunOption) error {
+	for _, w := range p.project.Warnings {
+		fmt.Fprintln(s.stderr, "warning:", w)
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
+	defer cancel()
+	if p.Out != "" {
+		if err := os.MkdirAll(p.Out, 0o755); err != nil {
+			return usageError{fmt.Errorf("make the folder for reports: %w", err)}
+		}
+	}
+	chosen, err := engine.Choose(ctx, p.Engine, os.Getenv, s.progress())
+	if err != nil {
+		return usageError{err}
+	}
+	log, err := p.engineLog(s)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	c, err := chosen.Connect(ctx, log)
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, log.tail())
+	}
+	defer c.Close()
+
+	g := build(p.inputs(c, chosen.Registry))
+	show := newDisplay(s, g.Plan(options...), chosen)
+	result := g.Run(ctx, append(options, graph.Observe(show.observe))...)
+	show.close()
+
+	record := pipelines.NewRun(result, p.ref, report.Engine{Kind: string(chosen.Kind), Version: chosen.Version})
+	if p.Out != "" {
+		if err := writeOut(context.WithoutCancel(ctx), p.Out, record, result); err != nil {
+			// The verdict stands, whatever becomes of the reports.
+			fmt.Fprintln(s.stderr, "ci: some reports are missing:", err)
+		}
+	}
+	fmt.Fprint(s.stdout, report.Text(record, s.width()))
+	if p.Out != "" {
+		fmt.Fprintf(s.stdout, "reports: %s\n", filepath.Join(p.Out, "index.html"))
+	}
+	if result.Verdict.ExitCode() != 0 {
+		return verdictError(result.Verdict)
+	}
+	return nil
+}
+
+// engineLog is where the engine's own progress goes: the file engine.log of the reports, or memory; and the terminal if asked.
+type engineLog struct {
+	io.Writer
+	memory *bytes.Buffer
+	file   *os.File
+}
+
+func (p *prepared) engineLog(s *streams) (*engineLog, error) {
+	log := &engineLog{memory: &bytes.Buffer{}}
+	log.Writer = log.memory
+	if p.Out != "" {
+		file, err := os.Create(filepath.Join(p.Out, "engine.log"))
+		if err != nil {
+			return nil, usageError{fmt.Errorf("make the engine's log: %w", err)}
+		}
+		log.file, log.Writer = file, io.MultiWriter(file, limited{log.memory})
+	} else {
+		log.Writer = limited{log.memory}
+	}
+	if p.Verbose {
+		log.Writer = io.MultiWriter(log.Writer, s.stderr)
+	}
+	return log, nil
+}
+
+// limited keeps the first megabyte, which is enough to say why a connection failed.
+type limited struct{ *bytes.Buffer }
+
+func (l limited) Write(b []byte) (int, error) {
+	if l.Len() < 1<<20 {
+		l.Buffer.Write(b)
+	}
+	return len(b), nil
+}
+
+func (l *engineLog) tail() string {
+	lines := strings.Split(strings.TrimSpace(l.memory.String()), "\n")
+	return strings.Join(lines[max(0, len(lines)-10):], "\n")
+}
+
+func (l *engineLog) Close() error {
+	if l.file == nil {
+		return nil
+	}
+	return l.file.Close()
+}
