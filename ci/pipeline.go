@@ -114,7 +114,12 @@ func (f sourceFlags) detect(source string) (*project.Project, error) {
 		}
 		config = &project.File{Name: f.Config, Data: data}
 	}
-	return project.Detect(project.FS(os.DirFS(source)), config)
+	p, err := project.Detect(project.FS(os.DirFS(source)), config)
+	var tree *project.TreeError
+	if errors.As(err, &tree) {
+		return nil, fmt.Errorf("%s: %w", source, err)
+	}
+	return p, err
 }
 
 // detectRef asks the flags, the CI host and git what the run is for.
