@@ -90,28 +90,46 @@ func (c *engineStatusCmd) Run(ctx context.Context, s *streams) error {
 		print("embedded", "running since %s (pid %d)", running.Started.Local().Format(time.DateTime), running.PID)
 		print("registry", "%s", running.Registry)
 	}
-	size, err := folderSize(own.Cache)
+	size, exact, err := cacheSize(ctx, own, running)
 	if err != nil {
 		return err
 	}
-	print("cache", "%s, %.1f GiB; the engine's part of it is kept below %d GiB", own.Cache, float64(size)/(1<<30), engine.CacheBound>>30)
+	bound := fmt.Sprintf("the engine's part of it is kept below %d GiB", engine.CacheBound>>30)
+	if exact {
+		print("cache", "%s, %.1f GiB; %s", own.Cache, float64(size)/(1<<30), bound)
+	} else {
+		print("cache", "%s, more than %.1f GiB; %s", own.Cache, float64(size)/(1<<30), bound)
+	}
 	print("runtime", "%s", own.Runtime)
 	return nil
 }
 
-// folderSize adds up what the files below dir take, in bytes; what vanishes meanwhile does not count.
-func folderSize(dir string) (int64, error) {
-	var total int64
-	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return nil
+// cacheSize returns what the embedded engine's cache takes, in bytes, and whether that is all of it.
+// The engine's own part has so many files that it is asked for its books; one that does not run is counted for 5 s.
+func cacheSize(ctx context.Context, own *engine.Embedded, running *engine.Running) (size int64, exact bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	state := ""
+	if running != nil {
+		if booked, err := own.Booked(ctx, *running); err == nil {
+			size, state = booked, own.State()
+		}
+	}
+	err = filepath.WalkDir(own.Cache, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case ctx.Err() != nil:
+			return fs.SkipAll
+		case err != nil:
+			return nil // it vanished meanwhile, or there is no cache yet
+		case path == state:
+			return fs.SkipDir
 		}
 		if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
-			total += info.Size()
+			size += info.Size()
 		}
 		return nil
 	})
-	return total, err
+	return size, ctx.Err() == nil, err
 }
 
 type engineEnvCmd struct{ engineFlag }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -93,6 +94,24 @@ func (e *Embedded) programs(m embedded.Module) (string, error) {
 		return "", err
 	}
 	return e.path("bin", string(m)+"-"+digest), nil
+}
+
+// State returns the folder of the engine's own state, which is a part of the cache.
+func (e *Embedded) State() string { return e.path("state") }
+
+// Booked returns what the running engine's cache takes by its own books, in bytes.
+func (e *Embedded) Booked(ctx context.Context, r Running) (int64, error) {
+	cli, err := e.CLI()
+	if err != nil {
+		return 0, err
+	}
+	c, err := (&Engine{Kind: EmbeddedKind, embedded: e, runnerHost: r.RunnerHost(), cli: cli}).Connect(ctx, io.Discard)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	size, err := c.Engine().LocalCache().EntrySet().DiskSpaceBytes(ctx)
+	return int64(size), err
 }
 
 // build names all that a running engine depends on, so that an engine of an older build is replaced.
