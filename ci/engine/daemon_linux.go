@@ -2,6 +2,9 @@ package engine
 
 import (
 	"context"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +18,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/millrace-ci/millrace/ci/embedded"
 )
 
@@ -25,6 +30,23 @@ const (
 	// CacheBound bounds, in bytes, the engine's cache; least recently used entries go first. The images in the registry come on top.
 	CacheBound = 30 << 30
 )
+
+//go:embed daemon_linux.go network_linux.go mirror.go
+var ownSources embed.FS
+
+// supervisor identifies the code of the engine's process, as 12 hexadecimal digits:
+// an engine that was started by an older one is replaced.
+func supervisor() (string, error) {
+	h := sha256.New()
+	for _, name := range []string{"daemon_linux.go", "network_linux.go", "mirror.go"} {
+		data, err := ownSources.ReadFile(name)
+		if err != nil {
+			return "", err
+		}
+		h.Write(data)
+	}
+	return hex.EncodeToString(h.Sum(nil))[:12], nil
+}
 
 // DaemonCommand and StageCommand are the hidden commands by which this program starts itself again:
 // as the process that looks after the engine, and as the engine's first process in its own namespaces.
@@ -251,6 +273,10 @@ func (e *Embedded) startEngine(network Network, mirror string) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
+	shims, err := e.writeShims()
+	if err != nil {
+		return nil, err
+	}
 	config := e.path("engine.toml")
 	if err := os.WriteFile(config, []byte(engineConfig(mirror)), 0o644); err != nil {
 		return nil, err
@@ -277,7 +303,7 @@ func (e *Embedded) startEngine(network Network, mirror string) (*child, error) {
 		"MILLRACE_ENGINE_STATE="+e.path("state"),
 		"MILLRACE_ENGINE_CONTENT="+content,
 		"DAGGER_GO_SDK_MANIFEST_DIGEST="+manifest,
-		"PATH="+bin+":"+os.Getenv("PATH")+":/usr/sbin:/sbin",
+		"PATH="+shims+":"+bin+":"+os.Getenv("PATH")+":/usr/sbin:/sbin",
 	)
 	// With a PID namespace of its own, nothing of the engine can outlive it: no container, no name server.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}
@@ -315,6 +341,20 @@ func (e *Embedded) linkCNI(bin string) (string, error) {
 	return dir, os.Symlink(filepath.Join(bin, "dnsname"), filepath.Join(dir, "dnsname"))
 }
 
+// writeShims puts a dnsmasq on the engine's path that binds the addresses of the engine's network alone:
+// as the engine calls it, it would take port 53 of the whole host, which may have a name server of its own.
+func (e *Embedded) writeShims() (string, error) {
+	dnsmasq, err := exec.LookPath("dnsmasq")
+	if err != nil {
+		return "", err
+	}
+	dir := e.path("shims")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	return dir, os.WriteFile(filepath.Join(dir, "dnsmasq"), []byte("#!/bin/sh\nexec "+dnsmasq+" --bind-dynamic \"$@\"\n"), 0o755)
+}
+
 func (e *Embedded) awaitSocket(ctx context.Context, engine *child) error {
 	deadline := time.Now().Add(startTimeout)
 	for time.Now().Before(deadline) {
@@ -342,6 +382,17 @@ func Stage(runtimeDir, scratch string, argv []string) error {
 	}
 	// What the engine makes must be readable by the users of its containers.
 	syscall.Umask(0o022)
+	// The signal at the parent's death belongs to a thread, and it is this one that becomes the engine.
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("tie the engine to its parent: %w", err)
+	}
+	// The signal by which the engine ends with its daemon belongs to a thread, and exec keeps the calling one's alone,
+	// which need not be the one that the daemon started.
+	runtime.LockOSThread()
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0); errno != 0 {
+		return fmt.Errorf("tie the engine to its daemon: %w", errno)
+	}
 	return fmt.Errorf("start %s: %w", argv[0], syscall.Exec(argv[0], argv, os.Environ()))
 }
 

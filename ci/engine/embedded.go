@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -121,7 +122,11 @@ func (e *Embedded) build() (string, error) {
 		return "", err
 	}
 	b, err := embedded.RegistryModule.Digest()
-	return a + "-" + b + "-" + embedded.ImagesDigest(), err
+	if err != nil {
+		return "", err
+	}
+	own, err := supervisor()
+	return strings.Join([]string{a, b, embedded.ImagesDigest(), own}, "-"), err
 }
 
 // Status returns the running engine, or nil when none is running.

@@ -20,6 +20,8 @@ const (
 	StageCommand  = "stage"
 )
 
+func supervisor() (string, error) { return "", supported() }
+
 func (e *Embedded) start(context.Context) (*Running, error) { return nil, supported() }
 
 // Daemon is for Linux alone.
