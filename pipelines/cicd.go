@@ -79,7 +79,7 @@ func CICD(in Inputs) CICDGraph {
 		graph.Doc("run the tests and measure coverage"), graph.Timeout(p.Test.Timeout))
 	security := graph.Add(g, "security", bind(Security{Project: p, SafetyKey: in.SafetyKey, Now: in.Now}.Run, c, src), graph.After(lint),
 		graph.Doc("scan code and dependencies"))
-	build := graph.Add(g, "build", bind(image.Build{Images: specs(p)}.Run, c, src), graph.After(lint),
+	build := graph.Add(g, "build", bind(image.Build{Images: Images(p)}.Run, c, src), graph.After(lint),
 		graph.When(len(p.Images) > 0, "no Dockerfile in the source"),
 		graph.Doc(fmt.Sprintf("build %s", count(len(p.Images), "image"))))
 	coverage := graph.Add(g, "coverage", func(ctx context.Context) (step.Result, error) {
@@ -167,8 +167,8 @@ func bind[T any](run func(context.Context, *dagger.Client, *dagger.Directory) (T
 	return func(ctx context.Context) (T, error) { return run(ctx, c, src) }
 }
 
-// specs turns the project's images into what the build takes.
-func specs(p *project.Project) []image.Spec {
+// Images turns the project's images into what the build takes.
+func Images(p *project.Project) []image.Spec {
 	all := make([]image.Spec, 0, len(p.Images))
 	for _, i := range p.Images {
 		platforms := make([]dagger.Platform, 0, len(i.Platforms))

@@ -1,0 +1,415 @@
+// CI/CD pipelines for ML platforms: lint, test, scan, build and publish, as one graph or step by step.
+//
+// A run that does not pass is an error, whose text is the run's summary and whose exit code tells why: 1 failed (the
+// code is at fault), 2 usage or configuration, 3 errored (the machinery is at fault), 4 inconclusive.
+//
+// Every function takes the source tree as an argument, or else that of the module. A millrace.yaml in it overrules what
+// is detected.
+package main
+
+import (
+	"context"
+
+	"dagger/millrace/internal/dagger"
+
+	"github.com/millrace-ci/millrace/pipelines"
+)
+
+// Millrace runs CI/CD pipelines on a source tree.
+type Millrace struct {
+	// Source tree that functions work on which are given none.
+	//
+	// +private
+	Source *dagger.Directory
+}
+
+// New returns the pipelines of a source tree.
+func New(
+	// Source tree; by default the repository that the module is called in or installed into.
+	// +optional
+	// +defaultPath="/"
+	// +ignore=[".git", "**/.git", "**/node_modules", "**/.venv", "**/venv", "**/__pycache__", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache"]
+	source *dagger.Directory,
+) *Millrace {
+	return &Millrace{Source: source}
+}
+
+// Lint, test, scan, build and publish: the whole ci-cd graph.
+//
+// Prints the summary. Images are published on a push to main or develop (or the branches that millrace.yaml names)
+// and for a tag, if there is a registry. It is never cached as a whole, and its steps are wherever they can be.
+//
+// +cache="never"
+func (m *Millrace) CiCd(
+	ctx context.Context,
+	// Source tree; the one given to the module if left out.
+	// +optional
+	// +ignore=[".git", "**/.git", "**/node_modules", "**/.venv", "**/venv", "**/__pycache__", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache"]
+	source *dagger.Directory,
+	// Configuration; millrace.yaml or .millrace.yaml in the source if left out.
+	// +optional
+	config *dagger.File,
+	// What started the run: push, pull_request, tag, schedule or manual; manual if left out.
+	// +optional
+	event string,
+	// Branch, tag or pull request, as a name, a number or refs/…; what git says if left out.
+	// +optional
+	ref string,
+	// Commit; what git says if left out.
+	// +optional
+	sha string,
+	// Git reference that the source is of, for what ref and sha leave out; for example ".#HEAD".
+	// +optional
+	git *dagger.GitRef,
+	// Web address of the repository, for the images' labels and for Codecov.
+	// +optional
+	repository string,
+	// Where images are published, as host/path; millrace.yaml's if left out.
+	// +optional
+	registry string,
+	// User name for the registry.
+	// +optional
+	registryUser string,
+	// Password or token for the registry, for example env:REGISTRY_PASSWORD.
+	// +optional
+	registryPassword *dagger.Secret,
+	// Token of the repository at Codecov; without one no coverage is uploaded.
+	// +optional
+	codecovToken *dagger.Secret,
+	// API key of safety's vendor; its free database is used without one.
+	// +optional
+	safetyKey *dagger.Secret,
+	// Run only these nodes, and those that hand them something.
+	// +optional
+	only []string,
+	// Leave these nodes out.
+	// +optional
+	skip []string,
+	// Go on with what a failure does not block, instead of ending the run.
+	// +optional
+	keepGoing bool,
+) (string, error) {
+	return m.summary(ctx, pipelines.CICD, request{
+		source: source, config: config, event: event, ref: ref, sha: sha, git: git,
+		repository: repository, registry: registry, registryUser: registryUser,
+		registryPassword: registryPassword, codecovToken: codecovToken, safetyKey: safetyKey,
+		only: only, skip: skip, keepGoing: keepGoing,
+	})
+}
+
+// Run some nodes of the ci-cd graph.
+//
+// Prints the summary.
+//
+// +cache="never"
+func (m *Millrace) Run(
+	ctx context.Context,
+	// Nodes to run, and those that hand them something.
+	nodes []string,
+	// Source tree; the one given to the module if left out.
+	// +optional
+	// +ignore=[".git", "**/.git", "**/node_modules", "**/.venv", "**/venv", "**/__pycache__", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache"]
+	source *dagger.Directory,
+	// Configuration; millrace.yaml or .millrace.yaml in the source if left out.
+	// +optional
+	config *dagger.File,
+	// What started the run: push, pull_request, tag, schedule or manual; manual if left out.
+	// +optional
+	event string,
+	// Branch, tag or pull request, as a name, a number or refs/…; what git says if left out.
+	// +optional
+	ref string,
+	// Commit; what git says if left out.
+	// +optional
+	sha string,
+	// Git reference that the source is of, for what ref and sha leave out; for example ".#HEAD".
+	// +optional
+	git *dagger.GitRef,
+	// Web address of the repository, for the images' labels and for Codecov.
+	// +optional
+	repository string,
+	// Where images are published, as host/path; millrace.yaml's if left out.
+	// +optional
+	registry string,
+	// User name for the registry.
+	// +optional
+	registryUser string,
+	// Password or token for the registry, for example env:REGISTRY_PASSWORD.
+	// +optional
+	registryPassword *dagger.Secret,
+	// Token of the repository at Codecov; without one no coverage is uploaded.
+	// +optional
+	codecovToken *dagger.Secret,
+	// API key of safety's vendor; its free database is used without one.
+	// +optional
+	safetyKey *dagger.Secret,
+	// Leave these nodes out.
+	// +optional
+	skip []string,
+	// Go on with what a failure does not block, instead of ending the run.
+	// +optional
+	keepGoing bool,
+) (string, error) {
+	return m.summary(ctx, pipelines.CICD, request{
+		only: nodes, source: source, config: config, event: event, ref: ref, sha: sha, git: git,
+		repository: repository, registry: registry, registryUser: registryUser,
+		registryPassword: registryPassword, codecovToken: codecovToken, safetyKey: safetyKey,
+		skip: skip, keepGoing: keepGoing,
+	})
+}
+
+// Check style and types.
+//
+// +check
+func (m *Millrace) Lint(
+	ctx context.Context,
+	// Source tree; the one given to the module if left out.
+	// +optional
+	// +ignore=[".git", "**/.git", "**/node_modules", "**/.venv", "**/venv", "**/__pycache__", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache"]
+	source *dagger.Directory,
+	// Configuration; millrace.yaml or .millrace.yaml in the source if left out.
+	// +optional
+	config *dagger.File,
+) (string, error) {
+	return m.summary(ctx, pipelines.CICD, request{source: source, config: config, only: []string{"lint"}})
+}
+
+// Run the tests and measure coverage.
+//
+// +check
+func (m *Millrace) Test(
+	ctx context.Context,
+	// Source tree; the one given to the module if left out.
+	// +optional
+	// +ignore=[".git", "**/.git", "**/node_modules", "**/.venv", "**/venv", "**/__pycache__", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache"]
+	source *dagger.Directory,
+	// Configuration; millrace.yaml or .millrace.yaml in the source if left out.
+	// +optional
+	config *dagger.File,
+) (string, error) {
+	return m.summary(ctx, pipelines.CICD, request{source: source, config: config, only: []string{"test"}})
+}
+
+// Scan the code and its dependencies.
+//
+// Its result is kept for an hour only: exceptions expire, and databases change, without the source.
+//
+// +check
+// +cache="1h"
+func (m *Millrace) Security(
+	ctx context.Context,
+	// Source tree; the one given to the module if left out.
+	// +optional
+	// +ignore=[".git", "**/.git", "**/node_modules", "**/.venv", "**/venv", "**/__pycache__", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache"]
+	source *dagger.Directory,
+	// Configuration; millrace.yaml or .millrace.yaml in the source if left out.
+	// +optional
+	config *dagger.File,
+	// API key of safety's vendor; its free database is used without one.
+	// +optional
+	safetyKey *dagger.Secret,
+) (string, error) {
+	return m.summary(ctx, pipelines.CICD, request{
+		source: source, config: config, safetyKey: safetyKey, only: []string{"security"},
+	})
+}
+
+// Rewrite Python code with isort and black.
+//
+// Returns the changes: "export --path DIR" writes them over the source in DIR, "as-patch contents" prints them.
+func (m *Millrace) Format(
+	ctx context.Context,
+	// Source tree; the one given to the module if left out.
+	// +optional
+	// +ignore=[".git", "**/.git", "**/node_modules", "**/.venv", "**/venv", "**/__pycache__", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache"]
+	source *dagger.Directory,
+	// Configuration; millrace.yaml or .millrace.yaml in the source if left out.
+	// +optional
+	config *dagger.File,
+) (*dagger.Changeset, error) {
+	return m.format(ctx, request{source: source, config: config})
+}
+
+// Build the images.
+//
+// Add "names" to list them, or "container --name NAME" to run, export or open a terminal in one.
+//
+// +cache="session"
+func (m *Millrace) Build(
+	ctx context.Context,
+	// Source tree; the one given to the module if left out.
+	// +optional
+	// +ignore=[".git", "**/.git", "**/node_modules", "**/.venv", "**/venv", "**/__pycache__", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache"]
+	source *dagger.Directory,
+	// Configuration; millrace.yaml or .millrace.yaml in the source if left out.
+	// +optional
+	config *dagger.File,
+) (*Images, error) {
+	return m.build(ctx, request{source: source, config: config})
+}
+
+// Build the images and push them to a registry, whatever the branch.
+//
+// Prints the summary, with the digests. A pull request is not published.
+//
+// +cache="never"
+func (m *Millrace) Publish(
+	ctx context.Context,
+	// Source tree; the one given to the module if left out.
+	// +optional
+	// +ignore=[".git", "**/.git", "**/node_modules", "**/.venv", "**/venv", "**/__pycache__", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache"]
+	source *dagger.Directory,
+	// Configuration; millrace.yaml or .millrace.yaml in the source if left out.
+	// +optional
+	config *dagger.File,
+	// What started the run: push, pull_request, tag, schedule or manual; manual if left out.
+	// +optional
+	event string,
+	// Branch, tag or pull request, as a name, a number or refs/…; what git says if left out.
+	// +optional
+	ref string,
+	// Commit; what git says if left out.
+	// +optional
+	sha string,
+	// Git reference that the source is of, for what ref and sha leave out; for example ".#HEAD".
+	// +optional
+	git *dagger.GitRef,
+	// Web address of the repository, for the images' labels and for Codecov.
+	// +optional
+	repository string,
+	// Where images are published, as host/path; millrace.yaml's if left out.
+	// +optional
+	registry string,
+	// User name for the registry.
+	// +optional
+	registryUser string,
+	// Password or token for the registry, for example env:REGISTRY_PASSWORD.
+	// +optional
+	registryPassword *dagger.Secret,
+) (string, error) {
+	return m.summary(ctx, publishAnyway, request{
+		source: source, config: config, event: event, ref: ref, sha: sha, git: git,
+		repository: repository, registry: registry, registryUser: registryUser,
+		registryPassword: registryPassword, only: []string{"publish"},
+	})
+}
+
+// Show what the ci-cd graph would run, and why not.
+func (m *Millrace) Plan(
+	ctx context.Context,
+	// Source tree; the one given to the module if left out.
+	// +optional
+	// +ignore=[".git", "**/.git", "**/node_modules", "**/.venv", "**/venv", "**/__pycache__", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache"]
+	source *dagger.Directory,
+	// Configuration; millrace.yaml or .millrace.yaml in the source if left out.
+	// +optional
+	config *dagger.File,
+	// What started the run: push, pull_request, tag, schedule or manual; manual if left out.
+	// +optional
+	event string,
+	// Branch, tag or pull request, as a name, a number or refs/…; what git says if left out.
+	// +optional
+	ref string,
+	// Commit; what git says if left out.
+	// +optional
+	sha string,
+	// Git reference that the source is of, for what ref and sha leave out; for example ".#HEAD".
+	// +optional
+	git *dagger.GitRef,
+	// Web address of the repository, for the images' labels and for Codecov.
+	// +optional
+	repository string,
+	// Where images are published, as host/path; millrace.yaml's if left out.
+	// +optional
+	registry string,
+	// Run only these nodes, and those that hand them something.
+	// +optional
+	only []string,
+	// Leave these nodes out.
+	// +optional
+	skip []string,
+	// Form of the plan: text, json, mermaid or svg.
+	// +default="text"
+	format string,
+) (string, error) {
+	return m.plan(ctx, format, request{
+		source: source, config: config, event: event, ref: ref, sha: sha, git: git,
+		repository: repository, registry: registry, only: only, skip: skip,
+	})
+}
+
+// Run the ci-cd graph and return its reports, whether it passes or not.
+//
+// In the folder are run.json, index.html, junit.xml, findings.sarif and summary.md, and below reports/ what the steps left.
+//
+// +cache="never"
+func (m *Millrace) Report(
+	ctx context.Context,
+	// Source tree; the one given to the module if left out.
+	// +optional
+	// +ignore=[".git", "**/.git", "**/node_modules", "**/.venv", "**/venv", "**/__pycache__", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache"]
+	source *dagger.Directory,
+	// Configuration; millrace.yaml or .millrace.yaml in the source if left out.
+	// +optional
+	config *dagger.File,
+	// What started the run: push, pull_request, tag, schedule or manual; manual if left out.
+	// +optional
+	event string,
+	// Branch, tag or pull request, as a name, a number or refs/…; what git says if left out.
+	// +optional
+	ref string,
+	// Commit; what git says if left out.
+	// +optional
+	sha string,
+	// Git reference that the source is of, for what ref and sha leave out; for example ".#HEAD".
+	// +optional
+	git *dagger.GitRef,
+	// Web address of the repository, for the images' labels and for Codecov.
+	// +optional
+	repository string,
+	// Where images are published, as host/path; millrace.yaml's if left out.
+	// +optional
+	registry string,
+	// User name for the registry.
+	// +optional
+	registryUser string,
+	// Password or token for the registry, for example env:REGISTRY_PASSWORD.
+	// +optional
+	registryPassword *dagger.Secret,
+	// Token of the repository at Codecov; without one no coverage is uploaded.
+	// +optional
+	codecovToken *dagger.Secret,
+	// API key of safety's vendor; its free database is used without one.
+	// +optional
+	safetyKey *dagger.Secret,
+	// Run only these nodes, and those that hand them something.
+	// +optional
+	only []string,
+	// Leave these nodes out.
+	// +optional
+	skip []string,
+	// Go on with what a failure does not block, instead of ending the run.
+	// +optional
+	keepGoing bool,
+) (*dagger.Directory, error) {
+	return m.report(ctx, request{
+		source: source, config: config, event: event, ref: ref, sha: sha, git: git,
+		repository: repository, registry: registry, registryUser: registryUser,
+		registryPassword: registryPassword, codecovToken: codecovToken, safetyKey: safetyKey,
+		only: only, skip: skip, keepGoing: keepGoing,
+	})
+}
+
+// Print the effective configuration: what was detected, overruled by millrace.yaml.
+func (m *Millrace) Config(
+	ctx context.Context,
+	// Source tree; the one given to the module if left out.
+	// +optional
+	// +ignore=[".git", "**/.git", "**/node_modules", "**/.venv", "**/venv", "**/__pycache__", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache"]
+	source *dagger.Directory,
+	// Configuration; millrace.yaml or .millrace.yaml in the source if left out.
+	// +optional
+	config *dagger.File,
+) (string, error) {
+	return m.effective(ctx, request{source: source, config: config})
+}
