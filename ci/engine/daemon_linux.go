@@ -387,12 +387,6 @@ func Stage(runtimeDir, scratch string, argv []string) error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("tie the engine to its parent: %w", err)
 	}
-	// The signal by which the engine ends with its daemon belongs to a thread, and exec keeps the calling one's alone,
-	// which need not be the one that the daemon started.
-	runtime.LockOSThread()
-	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0); errno != 0 {
-		return fmt.Errorf("tie the engine to its daemon: %w", errno)
-	}
 	return fmt.Errorf("start %s: %w", argv[0], syscall.Exec(argv[0], argv, os.Environ()))
 }
 

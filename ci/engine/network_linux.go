@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -96,7 +97,7 @@ func firewallChains() ([]string, error) {
 }
 
 // restoreNetwork puts the host's network back to what the record in dir says, and removes the record.
-// Only what the engine made is touched: its bridge, and the chains named CNI-… that were not there before.
+// Only what the engine made is touched: its bridge, and what the firewall has for addresses of its network.
 func restoreNetwork(dir string) error {
 	record := filepath.Join(dir, "network.json")
 	data, err := os.ReadFile(record)
@@ -115,10 +116,12 @@ func restoreNetwork(dir string) error {
 			return fmt.Errorf("remove the engine's bridge: %w\n%s", err, lastLines(out, 3))
 		}
 	}
-	if err := removeChains(before.Chains); err != nil {
+	inUse, err := restoreFirewall(before)
+	if err != nil {
 		return err
 	}
-	if now, err := os.ReadFile(ipForward); err == nil && strings.TrimSpace(string(now)) != before.Forward {
+	// Another engine may have come to rely on it.
+	if now, err := os.ReadFile(ipForward); err == nil && !inUse && strings.TrimSpace(string(now)) != before.Forward {
 		if err := os.WriteFile(ipForward, []byte(before.Forward), 0o644); err != nil {
 			return fmt.Errorf("restore net.ipv4.ip_forward: %w", err)
 		}
@@ -126,73 +129,134 @@ func restoreNetwork(dir string) error {
 	return os.Remove(record)
 }
 
-func removeChains(before []string) error {
-	now, err := firewallChains()
+// restoreFirewall removes the rules for addresses of the engine's network with the chains that they lead to, and the
+// chains that the network plugins share, if they were not there before and nobody else has rules in them.
+// It reports whether somebody has.
+func restoreFirewall(before Network) (inUse bool, err error) {
+	cidr, err := netip.ParsePrefix(before.CIDR)
 	if err != nil {
-		return err
+		return false, fmt.Errorf("read the record of the network: %w", err)
 	}
-	var made []string
-	for _, c := range now {
-		if _, name, _ := strings.Cut(c, "/"); strings.HasPrefix(name, "CNI-") && !slices.Contains(before, c) {
-			made = append(made, c)
-		}
-	}
-	run := func(args ...string) error {
-		if out, err := exec.Command("iptables", append([]string{"--wait"}, args...)...).CombinedOutput(); err != nil {
-			return fmt.Errorf("restore the firewall: iptables %s: %w\n%s", strings.Join(args, " "), err, lastLines(out, 3))
-		}
-		return nil
-	}
-	// A chain can only be deleted when nothing refers to it, and it refers to nothing.
-	for _, c := range made {
-		table, name, _ := strings.Cut(c, "/")
-		if err := run("-t", table, "-F", name); err != nil {
-			return err
-		}
-	}
-	for _, c := range made {
-		table, name, _ := strings.Cut(c, "/")
-		out, err := exec.Command("iptables", "--wait", "-t", table, "-S").Output()
+	for table, chain := range map[string]string{"nat": "POSTROUTING", "filter": sharedChain} {
+		rules, err := listRules(table)
 		if err != nil {
-			return err
+			return false, err
 		}
-		for _, r := range jumps(string(out), name) {
-			if err := run("-t", table, "-D", r.chain, strconv.Itoa(r.number)); err != nil {
-				return err
+		targets := map[string]bool{}
+		for _, r := range slices.Backward(rules) { // deleting a rule changes the numbers of those behind it
+			if r.chain != chain || !r.concerns(cidr) {
+				continue
+			}
+			if err := iptables("-t", table, "-D", r.chain, strconv.Itoa(r.number)); err != nil {
+				return false, err
+			}
+			if strings.HasPrefix(r.target, "CNI-") {
+				targets[r.target] = true
+			}
+		}
+		for name := range targets {
+			if err := removeChain(table, name); err != nil {
+				return false, err
 			}
 		}
 	}
-	for _, c := range made {
-		table, name, _ := strings.Cut(c, "/")
-		if err := run("-t", table, "-X", name); err != nil {
-			return err
+	return removeShared(before.Chains)
+}
+
+// The chains of the filter table that all networks of the plugins share: one that accepts, and one for the host's administrator.
+const sharedChain, adminChain = "CNI-FORWARD", "CNI-ADMIN"
+
+func removeShared(before []string) (inUse bool, err error) {
+	chains, err := firewallChains()
+	if err != nil || !slices.Contains(chains, "filter/"+sharedChain) {
+		return false, err
+	}
+	rules, err := listRules("filter")
+	if err != nil {
+		return false, err
+	}
+	for _, r := range rules {
+		if r.chain == adminChain || r.chain == sharedChain && r.target != adminChain {
+			return true, nil
 		}
+	}
+	if slices.Contains(before, "filter/"+sharedChain) {
+		return false, nil
+	}
+	for _, r := range slices.Backward(rules) {
+		if r.target == sharedChain {
+			if err := iptables("-t", "filter", "-D", r.chain, strconv.Itoa(r.number)); err != nil {
+				return false, err
+			}
+		}
+	}
+	if err := removeChain("filter", sharedChain); err != nil {
+		return false, err
+	}
+	return false, removeChain("filter", adminChain)
+}
+
+func removeChain(table, name string) error {
+	if err := iptables("-t", table, "-F", name); err != nil {
+		return err
+	}
+	return iptables("-t", table, "-X", name)
+}
+
+func iptables(args ...string) error {
+	if out, err := exec.Command("iptables", append([]string{"--wait"}, args...)...).CombinedOutput(); err != nil {
+		return fmt.Errorf("restore the firewall: iptables %s: %w\n%s", strings.Join(args, " "), err, lastLines(out, 3))
 	}
 	return nil
 }
 
-// ruleNumber names a rule as iptables -D does.
-type ruleNumber struct {
-	chain  string
-	number int
+func listRules(table string) ([]rule, error) {
+	out, err := exec.Command("iptables", "--wait", "-t", table, "-S").Output()
+	if err != nil {
+		return nil, fmt.Errorf("list the firewall's %s table: %w", table, err)
+	}
+	return parseRules(string(out)), nil
 }
 
-// jumps returns the rules of a listing by iptables -S that jump to target, the last one first:
-// deleting one changes the numbers of those behind it.
-func jumps(listing, target string) []ruleNumber {
-	var found []ruleNumber
+// rule is what matters here of a rule of the firewall.
+type rule struct {
+	chain string
+	// number is the rule's place in its chain, from 1, as iptables -D takes it.
+	number int
+	// addresses are those that it matches; target is where it jumps to.
+	addresses []netip.Prefix
+	target    string
+}
+
+func (r rule) concerns(network netip.Prefix) bool {
+	return slices.ContainsFunc(r.addresses, func(a netip.Prefix) bool { return network.Contains(a.Addr()) && a.Bits() >= network.Bits() })
+}
+
+// parseRules reads what iptables -S prints. A comment is in quotes, and may hold any word.
+func parseRules(listing string) []rule {
+	var rules []rule
 	count := map[string]int{}
 	for line := range strings.Lines(listing) {
-		words := strings.Fields(line)
+		words := strings.Fields(quoted.ReplaceAllString(line, "comment"))
 		if len(words) < 2 || words[0] != "-A" {
 			continue
 		}
-		chain := words[1]
-		count[chain]++
-		if n := len(words); n >= 4 && (words[n-2] == "-j" || words[n-2] == "-g") && words[n-1] == target {
-			found = append(found, ruleNumber{chain, count[chain]})
+		r := rule{chain: words[1]}
+		count[r.chain]++
+		r.number = count[r.chain]
+		for i, word := range words[:len(words)-1] {
+			switch word {
+			case "-s", "-d":
+				if p, err := netip.ParsePrefix(words[i+1]); err == nil {
+					r.addresses = append(r.addresses, p)
+				}
+			case "-j", "-g":
+				r.target = words[i+1]
+			}
 		}
+		rules = append(rules, r)
 	}
-	slices.Reverse(found)
-	return found
+	return rules
 }
+
+var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)

@@ -1,23 +1,36 @@
 package engine
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
 
-func TestJumps(t *testing.T) {
+func TestParseRules(t *testing.T) {
 	t.Parallel()
 	const listing = `-P FORWARD ACCEPT
 -N CNI-ADMIN
 -N CNI-FORWARD
 -A FORWARD -j MINE
--A FORWARD -m comment --comment "CNI firewall plugin rules" -j CNI-FORWARD
--A FORWARD -i eth0 -g CNI-FORWARD
--A CNI-FORWARD -m comment --comment "says -j CNI-FORWARD in words" -j CNI-ADMIN
--A CNI-FORWARD -s 10.88.0.2/32 -j ACCEPT
+-A FORWARD -m comment --comment "CNI firewall \"plugin\" rules -j NOT-THIS" -j CNI-FORWARD
+-A CNI-FORWARD -m comment --comment "CNI firewall plugin admin overrides" -j CNI-ADMIN
+-A CNI-FORWARD -d 10.88.0.2/32 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A CNI-FORWARD -s 10.89.0.2/32 -j ACCEPT
+-A CNI-FORWARD -s 10.0.0.0/8 -g CNI-0123
 `
-	require.Equal(t, []ruleNumber{{"FORWARD", 3}, {"FORWARD", 2}}, jumps(listing, "CNI-FORWARD"), "the last first")
-	require.Equal(t, []ruleNumber{{"CNI-FORWARD", 1}}, jumps(listing, "CNI-ADMIN"))
-	require.Empty(t, jumps(listing, "CNI"))
+	prefix := netip.MustParsePrefix
+	rules := parseRules(listing)
+	require.Equal(t, []rule{
+		{"FORWARD", 1, nil, "MINE"},
+		{"FORWARD", 2, nil, "CNI-FORWARD"},
+		{"CNI-FORWARD", 1, nil, "CNI-ADMIN"},
+		{"CNI-FORWARD", 2, []netip.Prefix{prefix("10.88.0.2/32")}, "ACCEPT"},
+		{"CNI-FORWARD", 3, []netip.Prefix{prefix("10.89.0.2/32")}, "ACCEPT"},
+		{"CNI-FORWARD", 4, []netip.Prefix{prefix("10.0.0.0/8")}, "CNI-0123"},
+	}, rules)
+	own := prefix("10.88.0.0/16")
+	for i, r := range rules {
+		require.Equal(t, i == 3, r.concerns(own), "a rule for more than our addresses is somebody else's: %+v", r)
+	}
 }
