@@ -25,20 +25,27 @@ type Lint struct {
 func (l Lint) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory) (step.Result, error) {
 	p := l.Project
 	parts := map[string]part{}
-	if tools := chosen(p.Lint.Tools, python.Linters); p.Python.Found() && len(tools) > 0 {
-		parts["python"] = func(ctx context.Context) (step.Result, error) {
-			return python.Lint{
-				Python: p.Python.Version, Requirements: p.Python.Requirements, Paths: p.Python.Paths(),
-				Tools: tools, Args: p.Lint.Args,
-			}.Run(ctx, c, src)
-		}
+	if p.Python.Found() && len(l.python().Tools) > 0 {
+		parts[Python] = func(ctx context.Context) (step.Result, error) { return l.python().Run(ctx, c, src) }
 	}
-	if tools := chosen(p.Lint.Tools, []string{"golangci-lint"}); p.Go.Found() && len(tools) > 0 {
-		parts["go"] = func(ctx context.Context) (step.Result, error) {
-			return golang.Lint{Modules: p.Go.Modules, Args: p.Lint.Args["golangci-lint"]}.Run(ctx, c, src)
-		}
+	if p.Go.Found() && len(chosen(p.Lint.Tools, goLinters)) > 0 {
+		parts[Go] = func(ctx context.Context) (step.Result, error) { return l.golang().Run(ctx, c, src) }
 	}
 	return sideBySide(ctx, c, parts, "no Python and no Go code to lint")
+}
+
+var goLinters = []string{"golangci-lint"}
+
+func (l Lint) python() python.Lint {
+	p := l.Project
+	return python.Lint{
+		Python: p.Python.Version, Requirements: p.Python.Requirements, Paths: p.Python.Paths(),
+		Tools: chosen(p.Lint.Tools, python.Linters), Args: p.Lint.Args,
+	}
+}
+
+func (l Lint) golang() golang.Lint {
+	return golang.Lint{Modules: l.Project.Go.Modules, Args: l.Project.Lint.Args["golangci-lint"]}
 }
 
 // chosen returns those of the available tools that are asked for; all of them when nothing is.
@@ -61,23 +68,28 @@ func (t Test) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory) 
 	p := t.Project
 	parts := map[string]part{}
 	if p.Python.Found() {
-		threshold := p.Test.Coverage
-		if threshold == 0 {
-			threshold = -1 // none: to the step, 0 is its default
-		}
-		parts["python"] = func(ctx context.Context) (step.Result, error) {
-			return python.Test{
-				Python: p.Python.Version, Requirements: p.Python.Requirements, Paths: p.Python.Tests,
-				Threshold: threshold, Shards: p.Test.Shards, Args: p.Test.Args, Fresh: t.Fresh,
-			}.Run(ctx, c, src)
-		}
+		parts[Python] = func(ctx context.Context) (step.Result, error) { return t.python().Run(ctx, c, src) }
 	}
 	if p.Go.Found() {
-		parts["go"] = func(ctx context.Context) (step.Result, error) {
-			return golang.Test{Modules: p.Go.Modules, Timeout: p.Test.Timeout, Short: true, Fresh: t.Fresh}.Run(ctx, c, src)
-		}
+		parts[Go] = func(ctx context.Context) (step.Result, error) { return t.golang().Run(ctx, c, src) }
 	}
 	return sideBySide(ctx, c, parts, "no Python and no Go code to test")
+}
+
+func (t Test) python() python.Test {
+	p := t.Project
+	threshold := p.Test.Coverage
+	if threshold == 0 {
+		threshold = -1 // none: to the step, 0 is its default
+	}
+	return python.Test{
+		Python: p.Python.Version, Requirements: p.Python.Requirements, Paths: p.Python.Tests,
+		Threshold: threshold, Shards: p.Test.Shards, Args: p.Test.Args, Fresh: t.Fresh,
+	}
+}
+
+func (t Test) golang() golang.Test {
+	return golang.Test{Modules: t.Project.Go.Modules, Timeout: t.Project.Test.Timeout, Short: true, Fresh: t.Fresh}
 }
 
 // Security scans the code and its dependencies.
@@ -94,23 +106,36 @@ func (s Security) Run(ctx context.Context, c *dagger.Client, src *dagger.Directo
 	p := s.Project
 	parts := map[string]part{}
 	if p.Python.Found() {
-		threshold, err := report.ParseSeverity(p.Security.Severity)
+		scan, err := s.python()
 		if err != nil {
-			return step.Result{}, fmt.Errorf("security.severity: %w", err)
+			return step.Result{}, err
 		}
-		allow := make([]python.Exception, 0, len(p.Security.Allow))
-		for _, a := range p.Security.Allow {
-			allow = append(allow, python.Exception{ID: a.ID, Reason: a.Reason, Expires: a.Expires.String()})
-		}
-		parts["python"] = func(ctx context.Context) (step.Result, error) {
-			return python.Security{
-				Python: p.Python.Version, Requirements: p.Python.Requirements, Paths: p.Python.Sources,
-				Threshold: threshold, Allow: allow, APIKey: s.SafetyKey, Now: s.Now,
-			}.Run(ctx, c, src)
-		}
+		parts[Python] = func(ctx context.Context) (step.Result, error) { return scan.Run(ctx, c, src) }
 	}
 	return sideBySide(ctx, c, parts, "no Python code to scan")
 }
+
+func (s Security) python() (python.Security, error) {
+	p := s.Project
+	threshold, err := report.ParseSeverity(p.Security.Severity)
+	if err != nil {
+		return python.Security{}, fmt.Errorf("security.severity: %w", err)
+	}
+	allow := make([]python.Exception, 0, len(p.Security.Allow))
+	for _, a := range p.Security.Allow {
+		allow = append(allow, python.Exception{ID: a.ID, Reason: a.Reason, Expires: a.Expires.String()})
+	}
+	return python.Security{
+		Python: p.Python.Version, Requirements: p.Python.Requirements, Paths: p.Python.Sources,
+		Threshold: threshold, Allow: allow, APIKey: s.SafetyKey, Now: s.Now,
+	}, nil
+}
+
+// The languages that the steps know, as their parts are named.
+const (
+	Python = "python"
+	Go     = "go"
+)
 
 // part is a language's share of a step.
 type part func(context.Context) (step.Result, error)

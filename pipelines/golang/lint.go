@@ -23,7 +23,7 @@ import (
 // The project's own configuration (.golangci.yml and so on) decides what is checked; without one, the linter's standard set.
 // A tree without a go.mod is skipped; code that does not compile is a finding.
 //
-// It runs again when a file changes that is neither documentation nor CI settings. The linter's own cache, and the go
+// It runs again when a file changes that is no CI setting. The linter's own cache, and the go
 // command's, are kept between runs, so that only changed packages are analysed.
 type Lint struct {
 	// Modules are the folders of Go modules; empty means all that are found.
@@ -43,10 +43,10 @@ func (l Lint) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory) 
 	if len(dirs) == 0 {
 		return step.Skip("no Go module to lint: there is no go.mod"), nil
 	}
-	ctr := toolchain(c, image.GolangciLint).
-		WithEnvVariable("GOLANGCI_LINT_CACHE", "/cache/golangci-lint").
-		WithMountedCache("/cache/golangci-lint", c.CacheVolume("millrace-golangci-lint")).
-		WithMountedDirectory(sourceDir, src.Filter(dagger.DirectoryFilterOpts{Exclude: untested}))
+	ctr, err := l.Container(ctx, c, src)
+	if err != nil {
+		return step.Result{}, err
+	}
 	parts := map[string]step.Result{}
 	var mu sync.Mutex
 	// One module's error must not stop the others.
@@ -71,6 +71,19 @@ func (l Lint) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory) 
 	result.Metrics["modules"] = float64(len(dirs))
 	result.Metrics["findings"] = float64(len(result.Findings))
 	return result, nil
+}
+
+// Container returns the container that golangci-lint runs in, with the source in /src.
+func (l Lint) Container(ctx context.Context, c *dagger.Client, src *dagger.Directory) (*dagger.Container, error) {
+	tree, err := step.OpenSource(ctx, c, src)
+	if err != nil {
+		return nil, err
+	}
+	return toolchain(c, image.GolangciLint).
+		WithEnvVariable("GOLANGCI_LINT_CACHE", "/cache/golangci-lint").
+		WithMountedCache("/cache/golangci-lint", c.CacheVolume("millrace-golangci-lint")).
+		WithMountedDirectory(sourceDir, tree.Part(nil, untested)).
+		WithWorkdir(sourceDir), nil
 }
 
 func (l Lint) module(ctx context.Context, ctr *dagger.Container, dir string) (step.Result, error) {
@@ -103,7 +116,7 @@ func (l Lint) module(ctx context.Context, ctr *dagger.Container, dir string) (st
 	if err != nil {
 		return step.Result{}, err
 	}
-	if result.Findings, err = parseGolangci(text); err != nil {
+	if result.Findings, err = parseGolangci(text, dir); err != nil {
 		return step.Result{}, err
 	}
 	if len(result.Findings) == 0 {
@@ -121,8 +134,8 @@ func (l Lint) module(ctx context.Context, ctr *dagger.Container, dir string) (st
 // lintIssues is golangci-lint's exit code for findings; 2 to 7 say that it broke, see its package exitcodes.
 const lintIssues = 1
 
-// parseGolangci reads golangci-lint's JSON report with absolute paths below /src.
-func parseGolangci(text string) ([]report.Finding, error) {
+// parseGolangci reads golangci-lint's JSON report, with absolute paths below /src, of the module in dir.
+func parseGolangci(text, dir string) ([]report.Finding, error) {
 	var out struct {
 		Issues []struct {
 			FromLinter, Text, Severity string
@@ -137,17 +150,35 @@ func parseGolangci(text string) ([]report.Finding, error) {
 	}
 	var findings []report.Finding
 	for _, i := range out.Issues {
+		compile := i.FromLinter == "typecheck"
+		if said, ok := strings.CutPrefix(i.Text, ": # "); ok && compile {
+			// A package that does not compile comes as all that the compiler said, at the start of any file of it.
+			errors := parseCompile(said, dir)
+			for _, f := range errors {
+				f.Tool, f.Rule = "golangci-lint", i.FromLinter
+				findings = append(findings, f)
+			}
+			if len(errors) > 0 {
+				continue
+			}
+		}
 		severity, err := report.ParseSeverity(i.Severity)
 		switch {
+		case compile: // whatever the project's own grades are
+			severity = report.High
 		case err == nil:
-		case i.FromLinter == "typecheck" || i.Severity == "error":
+		case i.Severity == "error":
 			severity = report.High
 		default: // most linters grade nothing
 			severity = report.Medium
 		}
+		message := i.Text
+		if _, said, ok := strings.Cut(message, "\n"); ok && strings.HasPrefix(message, ": # ") {
+			message = said // the first line names the package
+		}
 		f := report.Finding{
 			Tool: "golangci-lint", Rule: i.FromLinter, Severity: severity, Line: i.Pos.Line, Column: i.Pos.Column,
-			Message: firstLine(i.Text),
+			Message: firstLine(message),
 		}
 		if i.Pos.Filename != "" {
 			f.File = strings.TrimPrefix(path.Clean(i.Pos.Filename), sourceDir+"/")

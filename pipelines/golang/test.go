@@ -34,7 +34,7 @@ const DefaultTimeout = 10 * time.Minute
 // verdict failed, as does coverage below the threshold; there is none unless asked for. A tree without a go.mod,
 // or without a test, is skipped.
 //
-// The tests run again when any file changes that is neither documentation nor CI settings; the go command's caches of
+// The tests run again when any file changes that is no CI setting; the go command's caches of
 // builds and modules are kept between runs, and its own cache of test results is not used.
 type Test struct {
 	// Modules are the folders of Go modules; empty means all that are found.
@@ -67,18 +67,9 @@ func (t Test) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory) 
 	if len(dirs) == 0 {
 		return step.Skip("no Go module to test: there is no go.mod"), nil
 	}
-	runner := toolchain(c, image.Golang).
-		WithEnvVariable("GOBIN", "/tools").
-		WithExec([]string{"go", "install", "gotest.tools/gotestsum@" + gotestsumVersion}).
-		File("/tools/gotestsum")
-	ctr := toolchain(c, image.Golang).
-		WithFile("/usr/local/bin/gotestsum", runner).
-		WithMountedDirectory(sourceDir, src.Filter(dagger.DirectoryFilterOpts{Exclude: untested}))
-	if t.Setup != nil {
-		ctr = ctr.With(t.Setup)
-	}
-	if t.Fresh != "" {
-		ctr = ctr.WithEnvVariable("MILLRACE_FRESH", t.Fresh)
+	ctr, err := t.Container(ctx, c, src)
+	if err != nil {
+		return step.Result{}, err
 	}
 	parts := map[string]step.Result{}
 	var coverages []report.Coverage
@@ -111,6 +102,29 @@ func (t Test) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory) 
 		result.Metrics["threshold_percent"] = t.Threshold
 	}
 	return result, nil
+}
+
+// Container returns the container that the tests run in, with the source in /src.
+func (t Test) Container(ctx context.Context, c *dagger.Client, src *dagger.Directory) (*dagger.Container, error) {
+	tree, err := step.OpenSource(ctx, c, src)
+	if err != nil {
+		return nil, err
+	}
+	runner := toolchain(c, image.Golang).
+		WithEnvVariable("GOBIN", "/tools").
+		WithExec([]string{"go", "install", "gotest.tools/gotestsum@" + gotestsumVersion}).
+		File("/tools/gotestsum")
+	ctr := toolchain(c, image.Golang).
+		WithFile("/usr/local/bin/gotestsum", runner).
+		WithMountedDirectory(sourceDir, tree.Part(nil, untested)).
+		WithWorkdir(sourceDir)
+	if t.Setup != nil {
+		ctr = ctr.With(t.Setup)
+	}
+	if t.Fresh != "" {
+		ctr = ctr.WithEnvVariable("MILLRACE_FRESH", t.Fresh)
+	}
+	return ctr, nil
 }
 
 func (t Test) module(ctx context.Context, src *dagger.Directory, ctr *dagger.Container, dir string) (step.Result, report.Coverage, error) {

@@ -241,7 +241,7 @@ type environment struct {
 func prepare(ctx context.Context, c *dagger.Client, base *dagger.Container, r requirements) (environment, error) {
 	resolved, fault, err := resolve(ctx, c, base, r)
 	if err != nil || fault != nil {
-		return environment{Fault: fault}, err
+		return environment{Fault: reported(c, fault)}, err
 	}
 	ctr := base.
 		WithExec([]string{"uv", "venv", venvDir}).
@@ -255,7 +255,7 @@ func prepare(ctx context.Context, c *dagger.Client, base *dagger.Container, r re
 	ctr, err = ctr.Sync(ctx)
 	if err != nil {
 		fault, err := blame(err, r)
-		return environment{Resolved: resolved, Fault: fault}, err
+		return environment{Resolved: resolved, Fault: reported(c, fault)}, err
 	}
 	return environment{Container: ctr, Resolved: resolved}, nil
 }
@@ -337,6 +337,14 @@ func unmet(said, file string, line int) *step.Result {
 		Tools:    map[string]string{"uv": uvVersion},
 		Output:   said,
 	}
+}
+
+// reported puts what uv said into reports.
+func reported(c *dagger.Client, fault *step.Result) *step.Result {
+	if fault != nil {
+		fault.Reports = c.Directory().WithNewFile("uv.txt", fault.Output+"\n")
+	}
+	return fault
 }
 
 var (

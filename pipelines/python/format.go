@@ -39,10 +39,12 @@ func (f Format) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory
 	var files []string
 	var said settings
 	var base *dagger.Container
+	var tree step.Source
 	setup, setupCtx := errgroup.WithContext(ctx)
 	setup.Go(func() (err error) { files, err = pythonFiles(setupCtx, src); return err })
 	setup.Go(func() (err error) { said, err = readSettings(setupCtx, src); return err })
 	setup.Go(func() (err error) { base, err = installer(setupCtx, c, f.Python); return err })
+	setup.Go(func() (err error) { tree, err = step.OpenSource(setupCtx, c, src); return err })
 	if err := setup.Wait(); err != nil {
 		return Formatted{}, err
 	}
@@ -50,10 +52,10 @@ func (f Format) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory
 		return Formatted{Result: step.Skip("no Python files to format"), Source: src}, nil
 	}
 
-	before := code(src, append([]string{"**/.gitignore"}, isortFiles...)...)
+	before := code(tree, append([]string{"**/.gitignore"}, isortFiles...)...)
 	paths := orDot(f.Paths)
 	ctr := base.
-		WithMountedDirectory(toolsDir, toolbox(c, base, lintLock)).
+		WithMountedDirectory(toolsDir, toolbox(base, lintLock)).
 		WithDirectory(sourceDir, before).
 		WithDirectory(reportsDir, c.Directory()). // the engine does not make the folder that output is redirected to
 		WithWorkdir(sourceDir)

@@ -2,6 +2,7 @@ package python
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -30,8 +31,8 @@ var Linters = []string{"black", "isort", "flake8", "mypy", "pylint"}
 // for part of a module's name where two modules would otherwise have the same one.
 //
 // A tool runs again when a Python file or the tool's own settings change; mypy and pylint also when a requirement does.
-// What a README, a Dockerfile or another tool's settings say makes no difference. Tools are installed again when
-// millrace pins other versions, and the project's dependencies when a requirement file changes.
+// A file at the root that is neither (a README, another tool's settings) makes no difference; a folder at the root counts
+// as a whole, see [step.Source]. Tools are installed again when millrace pins other versions, and the project's dependencies when a requirement file changes.
 type Lint struct {
 	// Python is the version of Python, for example "3.12"; empty means 3.11. The tools need 3.11 or newer.
 	Python string
@@ -170,7 +171,7 @@ func ambiguous(files []string) bool {
 
 // pythonFiles lists the Python files of src.
 func pythonFiles(ctx context.Context, src *dagger.Directory) ([]string, error) {
-	found, err := code(src).Glob(ctx, "**/*.py*")
+	found, err := src.Filter(dagger.DirectoryFilterOpts{Include: []string{"**/*.py", "**/*.pyi"}, Exclude: generated}).Glob(ctx, "**/*.py*")
 	if err != nil {
 		return nil, fmt.Errorf("list the Python files: %w", step.Explain(err))
 	}
@@ -189,29 +190,13 @@ func (l Lint) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory) 
 	if err != nil {
 		return step.Result{}, err
 	}
-	in := lintInput{paths: orDot(l.Paths)}
-	var base *dagger.Container
-	setup, setupCtx := errgroup.WithContext(ctx)
-	setup.Go(func() (err error) { in.files, err = pythonFiles(setupCtx, src); return err })
-	setup.Go(func() (err error) { in.settings, err = readSettings(setupCtx, src); return err })
-	setup.Go(func() (err error) { base, err = installer(setupCtx, c, l.Python); return err })
-	if err := setup.Wait(); err != nil {
+	ready, err := l.setUp(ctx, c, src)
+	if err != nil {
 		return step.Result{}, err
 	}
-	if len(in.files) == 0 {
+	if len(ready.in.files) == 0 {
 		return step.Skip("no Python files to lint"), nil
 	}
-
-	// The project is installed once, and only if a tool that runs needs it.
-	project := sync.OnceValues(func() (installed, error) {
-		r, err := readRequirements(ctx, src, l.Requirements)
-		if err != nil {
-			return installed{}, err
-		}
-		env, err := prepare(ctx, c, base, r)
-		return installed{env, r}, err
-	})
-	tools := toolbox(c, base, lintLock)
 	parts := map[string]step.Result{}
 	var mu sync.Mutex
 	// One tool's error must not stop the others, so their context is not the group's.
@@ -219,21 +204,19 @@ func (l Lint) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory) 
 	for _, tool := range chosen {
 		group.Go(func() error {
 			result := func() step.Result {
-				ctr := base
+				ctr := ready.base
 				if tool.needsProject {
-					p, err := project()
+					p, err := ready.project()
 					if err != nil {
 						return failure(tool.name, err)
 					}
 					if p.Fault != nil {
 						return *p.Fault
 					}
-					ctr = p.Container.
-						WithMountedCache("/cache/mypy", c.CacheVolume("millrace-mypy-"+p.digest())).
-						WithMountedCache("/cache/pylint", c.CacheVolume("millrace-pylint-"+p.digest())).
-						WithEnvVariable("PYLINTHOME", "/cache/pylint")
+					ctr = p.Container
 				}
-				result, err := tool.run(ctx, ctr, tools, src, in, l.Args[tool.name])
+				ctr = ready.mount(ctr, code(ready.src, tool.settings...))
+				result, err := tool.run(ctx, ctr, withArgs(tool.argv(ready.in), l.Args[tool.name]))
 				if err != nil {
 					return failure(tool.name, err)
 				}
@@ -251,14 +234,110 @@ func (l Lint) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory) 
 	}
 	result := step.Merge(c.Directory(), parts)
 	dedupe(&result, parts)
-	result.Metrics["files"] = float64(len(in.files))
+	result.Metrics["files"] = float64(len(ready.in.files))
 	result.Metrics["findings"] = float64(len(result.Findings))
 	return result, nil
 }
 
-type installed struct {
-	environment
-	requirements
+// Container returns a container as mypy and pylint run in: with the tools in /tools, the project's dependencies in /venv,
+// and in /src the Python files and the settings of all tools.
+// Each tool has an executable of its name in /lint, which runs it with the arguments that it has in the step.
+//
+// An error tells also that there are no Python files, or that the requirements can't be met.
+func (l Lint) Container(ctx context.Context, c *dagger.Client, src *dagger.Directory) (*dagger.Container, error) {
+	chosen, err := l.chosen()
+	if err != nil {
+		return nil, err
+	}
+	ready, err := l.setUp(ctx, c, src)
+	if err != nil {
+		return nil, err
+	}
+	if len(ready.in.files) == 0 {
+		return nil, errors.New("there are no Python files to lint")
+	}
+	env, err := ready.project()
+	if err != nil {
+		return nil, err
+	}
+	if env.Fault != nil {
+		return nil, errors.New(env.Fault.Reason)
+	}
+	var settings []string
+	scripts := c.Directory()
+	for _, tool := range chosen {
+		settings = append(settings, tool.settings...)
+		argv := withArgs(tool.argv(ready.in), l.Args[tool.name])
+		argv[0] = toolsDir + "/bin/" + argv[0]
+		scripts = scripts.WithNewFile(tool.name, "#!/bin/sh\nexec "+quoted(argv)+"\n", dagger.DirectoryWithNewFileOpts{Permissions: 0o755})
+	}
+	slices.Sort(settings)
+	return ready.mount(env.Container, code(ready.src, slices.Compact(settings)...)).
+		WithDirectory("/lint", scripts).
+		WithEnvVariable("PATH", toolsDir+"/bin:"+venvDir+"/bin:"+systemPath), nil
+}
+
+// quoted writes argv so that a shell reads it as it is.
+func quoted(argv []string) string {
+	words := make([]string, len(argv))
+	for i, word := range argv {
+		words[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	}
+	return strings.Join(words, " ")
+}
+
+// lintSetup is what all linters share.
+type lintSetup struct {
+	src   step.Source
+	in    lintInput
+	base  *dagger.Container
+	tools *dagger.Directory
+	// project installs what mypy and pylint look at besides the source: once, and only when one of them asks.
+	project func() (environment, error)
+}
+
+// setUp asks the source, side by side, all that has to be known before a tool can run.
+func (l Lint) setUp(ctx context.Context, c *dagger.Client, src *dagger.Directory) (lintSetup, error) {
+	ready := lintSetup{in: lintInput{paths: orDot(l.Paths)}}
+	var needs requirements
+	var unread error
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) { ready.in.files, err = pythonFiles(groupCtx, src); return err })
+	group.Go(func() (err error) { ready.in.settings, err = readSettings(groupCtx, src); return err })
+	group.Go(func() (err error) { ready.base, err = installer(groupCtx, c, l.Python); return err })
+	group.Go(func() (err error) { ready.src, err = step.OpenSource(groupCtx, c, src); return err })
+	group.Go(func() error {
+		// Tools that don't look at the requirements work without them, so this is no error yet.
+		needs, unread = readRequirements(groupCtx, src, l.Requirements)
+		return nil
+	})
+	if err := group.Wait(); err != nil {
+		return ready, err
+	}
+	ready.tools = toolbox(ready.base, lintLock)
+	ready.project = sync.OnceValues(func() (environment, error) {
+		if unread != nil {
+			return environment{}, unread
+		}
+		env, err := prepare(ctx, c, ready.base, needs)
+		if err != nil || env.Fault != nil {
+			return env, err
+		}
+		env.Container = env.Container.
+			WithMountedCache("/cache/mypy", c.CacheVolume("millrace-mypy-"+needs.digest())).
+			WithMountedCache("/cache/pylint", c.CacheVolume("millrace-pylint-"+needs.digest())).
+			WithEnvVariable("PYLINTHOME", "/cache/pylint")
+		return env, nil
+	})
+	return ready, nil
+}
+
+// mount adds the tools and what they look at.
+func (l lintSetup) mount(ctr *dagger.Container, src *dagger.Directory) *dagger.Container {
+	return ctr.
+		WithMountedDirectory(toolsDir, l.tools).
+		WithMountedDirectory(sourceDir, src).
+		WithWorkdir(sourceDir)
 }
 
 // dedupe says once what several parts say alike, which is that the requirements cannot be met.
@@ -299,14 +378,10 @@ func withArgs(argv, args []string) []string {
 	return slices.Insert(slices.Clone(argv), end, args...)
 }
 
-func (t linter) run(ctx context.Context, ctr *dagger.Container, tools, src *dagger.Directory, in lintInput, args []string) (step.Result, error) {
-	argv := withArgs(t.argv(in), args)
+// run runs the tool in a container that has all it needs, by the arguments argv.
+func (t linter) run(ctx context.Context, ctr *dagger.Container, argv []string) (step.Result, error) {
 	argv[0] = toolsDir + "/bin/" + argv[0]
-	ctr = ctr.
-		WithMountedDirectory(toolsDir, tools).
-		WithMountedDirectory(sourceDir, code(src, t.settings...)).
-		WithWorkdir(sourceDir).
-		WithNewFile(reportsDir+"/command.txt", strings.Join(argv, " ")+"\n")
+	ctr = ctr.WithNewFile(reportsDir+"/command.txt", strings.Join(argv, " ")+"\n")
 	done, err := step.Exec(ctx, ctr, reportsDir, t.name, argv)
 	if err != nil {
 		return step.Result{}, err

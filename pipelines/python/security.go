@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -148,24 +149,26 @@ func (s Security) Run(ctx context.Context, c *dagger.Client, src *dagger.Directo
 	var files []string
 	var needs requirements
 	var base *dagger.Container
+	var tree step.Source
 	setup, setupCtx := errgroup.WithContext(ctx)
 	setup.Go(func() (err error) { files, err = pythonFiles(setupCtx, src); return err })
 	setup.Go(func() (err error) { needs, err = readRequirements(setupCtx, src, s.Requirements); return err })
 	setup.Go(func() (err error) { base, err = installer(setupCtx, c, s.Python); return err })
+	setup.Go(func() (err error) { tree, err = step.OpenSource(setupCtx, c, src); return err })
 	if err := setup.Wait(); err != nil {
 		return step.Result{}, err
 	}
 	if len(files) == 0 && len(needs.names) == 0 {
 		return step.Skip("no Python files and no requirements to check"), nil
 	}
-	tools := toolbox(c, base, securityLock)
+	tools := toolbox(base, securityLock)
 
 	var bandit, safety checked
 	// Either one's result is worth having when the other breaks.
 	var group errgroup.Group
 	group.Go(func() error {
 		if len(files) > 0 {
-			bandit = s.bandit(ctx, base, tools, src)
+			bandit = s.bandit(ctx, base, tools, src, tree)
 		}
 		return nil
 	})
@@ -221,7 +224,39 @@ func (s Security) judge(c *dagger.Client, tools map[string]checked) (step.Result
 	return result, nil
 }
 
-func (s Security) bandit(ctx context.Context, base *dagger.Container, tools, src *dagger.Directory) checked {
+// Container returns the container that bandit runs in: with bandit and safety in /tools, the Python files in /src, and
+// the requirement files of the project in /requirements.
+func (s Security) Container(ctx context.Context, c *dagger.Client, src *dagger.Directory) (*dagger.Container, error) {
+	base, err := installer(ctx, c, s.Python)
+	if err != nil {
+		return nil, err
+	}
+	needs, err := readRequirements(ctx, src, s.Requirements)
+	if err != nil {
+		return nil, err
+	}
+	files := c.Directory()
+	for _, name := range slices.Sorted(maps.Keys(needs.texts)) {
+		files = files.WithNewFile(name, needs.texts[name])
+	}
+	tree, err := step.OpenSource(ctx, c, src)
+	if err != nil {
+		return nil, err
+	}
+	return inspector(base, toolbox(base, securityLock), tree).
+		WithDirectory("/requirements", files).
+		WithEnvVariable("PATH", toolsDir+"/bin:"+systemPath), nil
+}
+
+// inspector has the tools and the code that bandit looks at.
+func inspector(base *dagger.Container, tools *dagger.Directory, src step.Source) *dagger.Container {
+	return base.
+		WithMountedDirectory(toolsDir, tools).
+		WithMountedDirectory(sourceDir, code(src, "pyproject.toml", "**/.bandit")).
+		WithWorkdir(sourceDir)
+}
+
+func (s Security) bandit(ctx context.Context, base *dagger.Container, tools, src *dagger.Directory, tree step.Source) checked {
 	argv := []string{toolsDir + "/bin/bandit", "--quiet", "--recursive", "--exit-zero", "--format", "json", "--output", reportsDir + "/bandit.json"}
 	configured, err := src.Exists(ctx, "pyproject.toml")
 	if err != nil {
@@ -231,11 +266,8 @@ func (s Security) bandit(ctx context.Context, base *dagger.Container, tools, src
 		argv = append(argv, "--configfile", "pyproject.toml")
 	}
 	argv = slices.Concat(argv, []string{"--"}, orDot(s.Paths))
-	done, err := step.Exec(ctx, base.
-		WithMountedDirectory(toolsDir, tools).
-		WithMountedDirectory(sourceDir, code(src, "pyproject.toml", "**/.bandit")).
-		WithNewFile(reportsDir+"/command.txt", strings.Join(argv, " ")+"\n").
-		WithWorkdir(sourceDir), reportsDir, "bandit", argv)
+	done, err := step.Exec(ctx, inspector(base, tools, tree).WithNewFile(reportsDir+"/command.txt", strings.Join(argv, " ")+"\n"),
+		reportsDir, "bandit", argv)
 	if err != nil {
 		return checked{Result: failure("bandit", err)}
 	}
@@ -319,7 +351,7 @@ func (s Security) safety(ctx context.Context, c *dagger.Client, base *dagger.Con
 		argv = []string{toolsDir + "/bin/safety", "check", "--json", "--db", reportsDir + "/database", "--file", reportsDir + "/requirements.txt"}
 	} else {
 		out.Tools["safety"] = pins(accountLock)["safety"]
-		ctr = ctr.WithMountedDirectory(toolsDir, toolbox(c, base, accountLock)).
+		ctr = ctr.WithMountedDirectory(toolsDir, toolbox(base, accountLock)).
 			WithSecretVariable("SAFETY_API_KEY", s.APIKey).
 			// The vendor's database changes without the requirements: ask once a day.
 			WithEnvVariable("MILLRACE_DAY", s.Now.UTC().Format(time.DateOnly))
@@ -329,26 +361,23 @@ func (s Security) safety(ctx context.Context, c *dagger.Client, base *dagger.Con
 	if err != nil {
 		return checked{Result: failure("safety", err)}
 	}
-	stdout, err := done.Stdout(ctx)
-	if err != nil {
-		return checked{Result: failure("safety", err)}
+	var stdout, stderr, versions, date string
+	// Each is a way to the engine and back.
+	read, readCtx := errgroup.WithContext(ctx)
+	read.Go(func() (err error) { stdout, err = done.Stdout(readCtx); return err })
+	read.Go(func() (err error) { stderr, err = done.Stderr(readCtx); return err })
+	read.Go(func() (err error) { versions, err = done.File(readCtx, reportsDir+"/requirements.txt"); return err })
+	if s.APIKey == nil {
+		read.Go(func() (err error) { date, err = done.File(readCtx, reportsDir+"/database/date.txt"); return err })
 	}
-	stderr, err := done.Stderr(ctx)
-	if err != nil {
+	if err := read.Wait(); err != nil {
 		return checked{Result: failure("safety", err)}
-	}
-	versions, err := resolved.Contents(ctx)
-	if err != nil {
-		return checked{Result: failure("safety", step.Explain(err))}
 	}
 	out.Metrics["dependencies"] = float64(len(pins(versions)))
 	if s.APIKey == nil {
 		out.risks, err = parseSafety(stdout, stderr, done.ExitCode, needs)
 		if err == nil {
-			var date string
-			if date, err = done.File(ctx, reportsDir+"/database/date.txt"); err == nil {
-				err = s.stateAge(&out, strings.TrimSpace(date))
-			}
+			err = s.stateAge(&out, strings.TrimSpace(date))
 		}
 	} else {
 		out.risks, err = parseSafetyAccount(stdout, stderr, done.ExitCode, needs)

@@ -39,7 +39,7 @@ func TestParseBanditReportsWhatItCouldNotCheck(t *testing.T) {
 	require.NoError(t, err)
 	var got []string
 	for _, r := range risks {
-		got = append(got, string(r.Severity)+" "+r.Finding.String())
+		got = append(got, string(r.Severity)+" "+r.String())
 	}
 	require.Contains(t, got, "high pkg/broken.py: not checked: syntax error while parsing AST from file (bandit unchecked)")
 	require.Contains(t, got, "medium pkg/bad.py:5:9: Use of possibly insecure function - consider using safer ast.literal_eval. (bandit B307)")

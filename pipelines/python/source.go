@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"dagger.io/dagger"
+
+	"github.com/millrace-ci/millrace/pipelines/step"
 )
 
 // Where things lie in the containers.
@@ -16,6 +18,8 @@ const (
 	venvDir    = "/venv"
 	venvPython = venvDir + "/bin/python"
 	caBundle   = "/etc/ssl/certs/ca-certificates.crt"
+	// systemPath is PATH as the Python images have it.
+	systemPath = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
 // generated are folders that tools and editors leave in a working tree; nobody wants them linted or uploaded.
@@ -34,9 +38,9 @@ var settingsFiles = []string{
 
 // code is the part of src that tools read which look at Python code alone: modules, stubs and settings.
 // Files of settings are taken only by the names given, so that an edit to another tool's settings re-runs nothing.
-func code(src *dagger.Directory, settings ...string) *dagger.Directory {
+func code(src step.Source, settings ...string) *dagger.Directory {
 	include := []string{"**/*.py", "**/*.pyi", "**/py.typed"}
-	return src.Filter(dagger.DirectoryFilterOpts{Include: append(include, settings...), Exclude: generated})
+	return src.Part(append(include, settings...), generated)
 }
 
 // untested are files that no test reads, by what they are for.
@@ -48,8 +52,8 @@ var untested = []string{
 }
 
 // testable is src without what no test reads; exclude adds patterns to that.
-func testable(src *dagger.Directory, exclude []string) *dagger.Directory {
-	return src.Filter(dagger.DirectoryFilterOpts{Exclude: slices.Concat(generated, untested, exclude)})
+func testable(src step.Source, exclude []string) *dagger.Directory {
+	return src.Part(nil, slices.Concat(generated, untested, exclude))
 }
 
 // relative spells a path that a tool printed as seen from the source's root, with slashes.

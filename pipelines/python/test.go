@@ -3,6 +3,7 @@ package python
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -59,8 +60,8 @@ omit =
 // A test that hangs is failed by its timeout and named. A test that can't be interrupted, because it waits inside of
 // native code, is only ended by the timeout of the graph's node.
 //
-// The tests run again when any file changes but those that no test reads (Markdown, Dockerfiles, CI settings, linters'
-// settings; see Exclude), or when a requirement does. Dependencies are installed again when a requirement changes, and
+// The tests run again when any file changes but those at the root that no test reads (Markdown, CI settings, linters'
+// settings; see Exclude), or when a requirement does. A folder at the root counts as a whole, see [step.Source]. Dependencies are installed again when a requirement changes, and
 // for no other edit of pyproject.toml.
 type Test struct {
 	// Python is the version of Python, for example "3.12"; empty means 3.11.
@@ -102,39 +103,21 @@ func (t Test) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory) 
 	if shards < 0 {
 		return step.Result{}, fmt.Errorf("shards: %d is no number of shards: use 1 or more", shards)
 	}
-	var files []string
-	var said settings
-	var needs requirements
-	var base *dagger.Container
-	setup, setupCtx := errgroup.WithContext(ctx)
-	setup.Go(func() (err error) { files, err = pythonFiles(setupCtx, src); return err })
-	setup.Go(func() (err error) { said, err = readSettings(setupCtx, src); return err })
-	setup.Go(func() (err error) { needs, err = readRequirements(setupCtx, src, t.Requirements); return err })
-	setup.Go(func() (err error) { base, err = installer(setupCtx, c, t.Python); return err })
-	if err := setup.Wait(); err != nil {
+	ready, err := t.setUp(ctx, c, src)
+	if err != nil {
 		return step.Result{}, err
 	}
-	if len(files) == 0 {
+	if ready.none {
 		return step.Skip("no Python files, so no tests"), nil
 	}
-	threshold, err := t.threshold(said)
+	if ready.fault != nil {
+		return *ready.fault, nil
+	}
+	threshold, err := t.threshold(ready.said)
 	if err != nil {
 		return step.Result{}, err
 	}
-	env, err := prepare(ctx, c, base, needs)
-	if err != nil {
-		return step.Result{}, err
-	}
-	if env.Fault != nil {
-		return *env.Fault, nil
-	}
-
-	ctr := t.container(c, env.Container, src, needs, files)
-	durations, err := t.durations(ctx, ctr, src)
-	if err != nil {
-		return step.Result{}, err
-	}
-	ctr = ctr.WithFile("/durations.json", durations).WithEnvVariable("MILLRACE_COVERAGERC", coverageConfig(said))
+	ctr, said := ready.ctr, ready.said
 	done := make([]step.Executed, shards)
 	group, groupCtx := errgroup.WithContext(ctx)
 	for i := range shards {
@@ -154,12 +137,77 @@ func (t Test) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory) 
 	return result, nil
 }
 
-// container is what every shard starts from.
-func (t Test) container(c *dagger.Client, env *dagger.Container, src *dagger.Directory, needs requirements, files []string) *dagger.Container {
+// Container returns the container that the tests run in: with the project's dependencies and pytest in /venv, and the
+// source in /src.
+//
+// An error tells also that there are no Python files, or that the requirements can't be met.
+func (t Test) Container(ctx context.Context, c *dagger.Client, src *dagger.Directory) (*dagger.Container, error) {
+	ready, err := t.setUp(ctx, c, src)
+	switch {
+	case err != nil:
+		return nil, err
+	case ready.none:
+		return nil, errors.New("there are no Python files, so no tests")
+	case ready.fault != nil:
+		return nil, errors.New(ready.fault.Reason)
+	}
+	return ready.ctr, nil
+}
+
+// testSetup is what the shards share.
+type testSetup struct {
+	said settings
+	// ctr is what every shard starts from.
+	ctr *dagger.Container
+	// none says that there is nothing to test, and fault why it can't be tested; ctr is nil then.
+	none  bool
+	fault *step.Result
+}
+
+// setUp asks the source, side by side, all that has to be known before a test can run, and installs what it needs.
+func (t Test) setUp(ctx context.Context, c *dagger.Client, src *dagger.Directory) (testSetup, error) {
+	var ready testSetup
+	var files []string
+	var needs requirements
+	var base *dagger.Container
+	var recorded *dagger.File
+	var tree step.Source
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) { files, err = pythonFiles(groupCtx, src); return err })
+	group.Go(func() (err error) { ready.said, err = readSettings(groupCtx, src); return err })
+	group.Go(func() (err error) { needs, err = readRequirements(groupCtx, src, t.Requirements); return err })
+	group.Go(func() (err error) { base, err = installer(groupCtx, c, t.Python); return err })
+	group.Go(func() (err error) { tree, err = step.OpenSource(groupCtx, c, src); return err })
+	group.Go(func() (err error) { recorded, err = t.recorded(groupCtx, src); return err })
+	if err := group.Wait(); err != nil {
+		return ready, err
+	}
+	if len(files) == 0 {
+		ready.none = true
+		return ready, nil
+	}
+	env, err := prepare(ctx, c, base, needs)
+	if err != nil {
+		return ready, err
+	}
+	if env.Fault != nil {
+		ready.fault = env.Fault
+		return ready, nil
+	}
+	ctr := t.container(c, env.Container, tree, needs, files)
+	if recorded == nil {
+		recorded = remembered(ctr)
+	}
+	ready.ctr = ctr.WithFile("/durations.json", recorded).WithEnvVariable("MILLRACE_COVERAGERC", coverageConfig(ready.said))
+	return ready, nil
+}
+
+// container is the environment with what the tests read.
+func (t Test) container(c *dagger.Client, env *dagger.Container, src step.Source, needs requirements, files []string) *dagger.Container {
 	ctr := env.
 		WithEnvVariable("PYTHONDONTWRITEBYTECODE", "1").
 		WithEnvVariable("VIRTUAL_ENV", venvDir).
-		WithEnvVariable("PATH", venvDir+"/bin:/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin").
+		WithEnvVariable("PATH", venvDir+"/bin:"+systemPath).
 		WithNewFile("/millrace/millrace_watch.py", watchPlugin).
 		WithNewFile("/millrace/durations.py", durationsScript).
 		WithNewFile("/millrace/coveragerc", coverageDefaults).
@@ -181,9 +229,8 @@ func (t Test) container(c *dagger.Client, env *dagger.Container, src *dagger.Dir
 	return ctr
 }
 
-// durations returns the record that all shards split by. They must have one and the same: by different ones,
-// a test might run in no shard.
-func (t Test) durations(ctx context.Context, ctr *dagger.Container, src *dagger.Directory) (*dagger.File, error) {
+// recorded returns the record of durations that was given, or that the source has; nil without one.
+func (t Test) recorded(ctx context.Context, src *dagger.Directory) (*dagger.File, error) {
 	if t.Durations != nil {
 		return t.Durations, nil
 	}
@@ -192,13 +239,19 @@ func (t Test) durations(ctx context.Context, ctr *dagger.Container, src *dagger.
 	if err != nil {
 		return nil, fmt.Errorf("look for %s: %w", name, step.Explain(err))
 	}
-	if exists {
-		return src.File(name), nil
+	if !exists {
+		return nil, nil
 	}
+	return src.File(name), nil
+}
+
+// remembered returns the record that the engine's cache has. All shards must split by one and the same: by different
+// ones, a test might run in no shard.
+func remembered(ctr *dagger.Container) *dagger.File {
 	// The copy is a result like any other: for the same source it stays as it was, and so do the shards' results.
 	return ctr.WithNewFile("/durations.json", "{}").
 		WithExec([]string{"python", "/millrace/durations.py", "/cache/pytest/durations.json", "/durations.json", "/cache/pytest/durations.json"}).
-		File("/durations.json"), nil
+		File("/durations.json")
 }
 
 // shard runs one part of the tests.

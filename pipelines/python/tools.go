@@ -55,7 +55,7 @@ func normalize(name string) string {
 
 // toolbox installs a lock into a virtual environment of its own at /tools, so that a tool's dependencies
 // and the project's can't disturb one another. Its key is the lock and the base image.
-func toolbox(c *dagger.Client, base *dagger.Container, lock string) *dagger.Directory {
+func toolbox(base *dagger.Container, lock string) *dagger.Directory {
 	return base.
 		WithNewFile("/locks/tools.txt", lock).
 		WithExec([]string{"uv", "venv", toolsDir}).

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -119,6 +120,9 @@ func (e Executed) Tail(ctx context.Context) (string, error) {
 func Explain(err error) error {
 	var exec *dagger.ExecError
 	if !errors.As(err, &exec) {
+		if err != nil && lost.MatchString(err.Error()) {
+			return errors.New("the engine is gone: it was stopped or killed in mid-run; run it again, with more memory for the engine if this comes back")
+		}
 		return err
 	}
 	detail := strings.TrimSpace(exec.Stderr)
@@ -130,3 +134,6 @@ func Explain(err error) error {
 	}
 	return fmt.Errorf("%s: exit code %d\n%s", strings.Join(exec.Cmd, " "), exec.ExitCode, detail)
 }
+
+// lost matches a request that broke off on its way to the engine. The SDK has no type for that.
+var lost = regexp.MustCompile(`http://dagger/query\\?": (?:[^"\n]* )?(?:EOF|connection re(?:fused|set by peer)|broken pipe)`)
