@@ -128,7 +128,7 @@ func (out *outcome) conclude(cause error, late *timeoutError) {
 	switch {
 	case out.stack != "":
 		out.verdict, out.reason = Errored, firstLine(out.err)
-	case late != nil && cause == error(late):
+	case late != nil && errors.Is(cause, late):
 		// A step that returns without an error this late may have been cut short: it can't be told from one that was not.
 		out.verdict, out.reason = Errored, late.Error()
 		if out.err == nil || errors.Is(out.err, context.DeadlineExceeded) {

@@ -182,7 +182,7 @@ func (r *run) heed() {
 	switch cause := context.Cause(r.ctx); {
 	case errors.Is(cause, context.DeadlineExceeded):
 		reason = "the run's time was up"
-	case cause != context.Canceled:
+	case firstLine(cause) != context.Canceled.Error(): // it has words of its own
 		reason = firstLine(cause)
 	}
 	r.halt(reason)

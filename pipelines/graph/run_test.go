@@ -307,7 +307,7 @@ func TestPanicIsRecorded(t *testing.T) {
 	g := graph.New("g")
 	graph.Add(g, "text", func(context.Context) (int, error) { panic("boom\nmore") }, graph.Retry(3, 0))
 	graph.Add(g, "error", func(context.Context) (int, error) { panic(fmt.Errorf("read: %w", cause)) })
-	graph.Add(g, "runtime", func(context.Context) (int, error) { var m map[string]int; m["a"] = 1; return 0, nil })
+	graph.Add(g, "runtime", func(context.Context) (int, error) { var none []int; return none[1], nil })
 	graph.Add(g, "judgement", func(context.Context) (*judged, error) { return nil, nil })
 
 	r := g.Run(t.Context(), graph.KeepGoing())
@@ -320,7 +320,7 @@ func TestPanicIsRecorded(t *testing.T) {
 	}
 	require.Equal(t, "panic: boom", r.Nodes[0].Reason)
 	require.ErrorIs(t, r.Nodes[1].Err, cause)
-	require.Equal(t, "panic: assignment to entry in nil map", r.Nodes[2].Reason)
+	require.Equal(t, "panic: runtime error: index out of range [1] with length 0", r.Nodes[2].Reason)
 }
 
 func TestPartialValueOfAnErrorIsKept(t *testing.T) {
@@ -493,19 +493,17 @@ func TestStepThatIgnoresItsCancellation(t *testing.T) {
 func TestSerial(t *testing.T) {
 	t.Parallel()
 	var inside, most, total atomic.Int32
-	step := func(context.Context) (struct{}, error) {
-		most.Store(max(most.Load(), inside.Add(1)))
-		time.Sleep(100 * time.Microsecond)
-		total.Add(1)
-		inside.Add(-1)
-		return struct{}{}, nil
-	}
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() {
 			g := graph.New("g")
 			for j := range 25 {
-				graph.Add(g, fmt.Sprint(j), step, graph.Serial("serial test"))
+				graph.Add(g, fmt.Sprint(j), func(context.Context) (int32, error) {
+					most.Store(max(most.Load(), inside.Add(1)))
+					time.Sleep(100 * time.Microsecond)
+					total.Add(1)
+					return inside.Add(-1), nil
+				}, graph.Serial("serial test"))
 			}
 			if v := g.Run(t.Context(), graph.Parallelism(i)).Verdict; v != graph.Passed {
 				t.Errorf("graph %d: %s", i, v)

@@ -56,7 +56,7 @@ func (r *run) abandon(n *node, overdue bool) {
 	verdict, reason := Cancelled, "stopped, because "+r.halted
 	// On a busy machine the timer of the context may come after the one of the grace: then there is no cause yet.
 	cause := context.Cause(st.ctx)
-	if st.late != nil && (cause == error(st.late) || overdue && cause == nil) {
+	if st.late != nil && (errors.Is(cause, st.late) || overdue && cause == nil) {
 		verdict, reason = Errored, st.late.Error()
 	}
 	st.record.Err = errors.New(reason + left)

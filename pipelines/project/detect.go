@@ -325,7 +325,7 @@ func allows(spec string, minor int) bool {
 			return false
 		}
 		patch := strings.Trim(m[3], ".0*")
-		ok := true
+		var ok bool
 		switch m[1] {
 		case ">=", "^", ">":
 			ok = minor >= n

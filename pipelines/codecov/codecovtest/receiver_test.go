@@ -17,7 +17,6 @@ const sha = "0123456789abcdef0123456789abcdef01234567"
 
 type client struct {
 	t     *testing.T
-	url   string
 	token string
 }
 
