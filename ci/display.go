@@ -16,8 +16,16 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/report"
 )
 
-// width returns the number of columns of the terminal that stdout is; 0 when it is none.
-func (s *streams) width() int { return terminalWidth(s.stdout) }
+// logColumns is the width of lines where there is no terminal: what a CI host's log shows without wrapping.
+const logColumns = 120
+
+// width returns the number of columns that stdout has.
+func (s *streams) width() int {
+	if columns := terminalWidth(s.stdout); columns > 0 {
+		return columns
+	}
+	return logColumns
+}
 
 func terminalWidth(w io.Writer) int {
 	f, ok := w.(*os.File)
@@ -131,7 +139,8 @@ func (d *display) observe(e graph.Event) {
 		record := e.Record
 		n.record = &record
 		if d.columns == 0 {
-			fmt.Fprintln(d.w, d.ended(n))
+			// The whole reason comes once more, at the end.
+			fmt.Fprintln(d.w, cut(d.ended(n), logColumns))
 		}
 	}
 }

@@ -30,6 +30,7 @@ type cli struct {
 	Run      runCmd      `cmd:"" help:"Run some nodes of the ci-cd graph."`
 	Shell    shellCmd    `cmd:"" help:"Open a shell in the container that a step runs in."`
 	Config   configCmd   `cmd:"" help:"Print the effective configuration: what was detected, overruled by millrace.yaml."`
+	Bench    benchCmd    `cmd:"" help:"Measure how fast the pipelines are on a source, and print the figures."`
 	Engine   engineCmd   `cmd:"" help:"Start, stop and look at the engine."`
 }
 
@@ -88,6 +89,10 @@ func statusOf(err error, ctx context.Context, stderr io.Writer) int {
 	if ctx.Err() != nil {
 		fmt.Fprintln(stderr, "ci: interrupted")
 		return graph.Cancelled.ExitCode()
+	}
+	var other exitError
+	if errors.As(err, &other) {
+		return other.ExitCode() // the other process has said what there is to say
 	}
 	fmt.Fprintf(stderr, "ci: %v\n", err)
 	var coded interface{ ExitCode() int }

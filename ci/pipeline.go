@@ -298,9 +298,28 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 		fmt.Fprintf(s.stdout, "reports: %s\n", filepath.Join(p.Out, "index.html"))
 	}
 	if result.Verdict.ExitCode() != 0 {
+		p.explainImages(ctx, s, chosen.Registry)
 		return verdictError(result.Verdict)
 	}
 	return nil
+}
+
+// explainImages says which images could not be made in this run: to the steps, a pull has failed, and that is all they know.
+func (p *prepared) explainImages(ctx context.Context, s *streams, registry string) {
+	if registry == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	all, err := engine.StandIns(ctx, registry)
+	if err != nil {
+		return // the engine is gone, and that has been said
+	}
+	for _, image := range all {
+		if image.Error != "" && !image.Started.Before(p.started.UTC()) {
+			fmt.Fprintf(s.stdout, "\n%s\n", image.Error)
+		}
+	}
 }
 
 // engineLog is where the engine's own progress goes: the file engine.log of the reports, or memory; and the terminal if asked.

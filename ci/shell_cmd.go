@@ -1,3 +1,166 @@
 package main
 
-type shellCmd struct{}
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"time"
+
+	"dagger.io/dagger"
+	"github.com/alecthomas/kong"
+	"golang.org/x/term"
+
+	"github.com/millrace-ci/millrace/ci/engine"
+	"github.com/millrace-ci/millrace/pipelines"
+	"github.com/millrace-ci/millrace/pipelines/step"
+)
+
+type shellCmd struct {
+	sourceFlags
+	engineFlag
+	Language string   `enum:",python,go" default:"" placeholder:"NAME" help:"Language of the step, python or go, where the source has both (default: python)."`
+	Node     string   `arg:"" enum:"lint,test,security,build" help:"lint, test, security or build."`
+	Image    string   `arg:"" optional:"" help:"Image, for build."`
+	Command  []string `arg:"" optional:"" help:"Command, after --: it is run in place of a shell, and its exit status is returned."`
+}
+
+// AfterApply tells the image from the command: the parser takes the words after -- for either.
+func (c *shellCmd) AfterApply(k *kong.Context) error {
+	var words []string
+	if c.Image != "" || len(c.Command) > 0 {
+		words = append([]string{c.Image}, c.Command...)
+	}
+	c.Image, c.Command = "", nil
+	if at := slices.Index(k.Args, "--"); at >= 0 {
+		if c.Command = slices.Clone(k.Args[at+1:]); len(c.Command) == 0 {
+			return usagef("there is no command after --")
+		}
+		words = words[:max(0, len(words)-len(c.Command))]
+	}
+	if len(words) > 1 {
+		return usagef("%q is more than the name of an image: put a command after --", words)
+	}
+	if len(words) == 1 {
+		c.Image = words[0]
+	}
+	return nil
+}
+
+// Run opens the shell. Only the dagger command can hand a terminal to a container: outside of a session of that command
+// this one starts itself again inside of one, after it has seen that the container is there.
+func (c *shellCmd) Run(ctx context.Context, s *streams) error {
+	p := &pipeline{sourceFlags: c.sourceFlags}
+	p.Engine = c.Engine
+	ready, err := p.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	chosen, err := c.choose(ctx, s)
+	if err != nil {
+		return err
+	}
+	interactive := len(c.Command) == 0
+	if interactive && chosen.Kind != engine.Session && (!term.IsTerminal(int(os.Stdin.Fd())) || !term.IsTerminal(int(os.Stdout.Fd()))) {
+		return usagef("a shell needs a terminal: to run one command, put it after --, as in: ci shell %s -- ls", c.Node)
+	}
+	log, err := ready.engineLog(s)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	client, err := chosen.Connect(ctx, log)
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, log.tail())
+	}
+	defer client.Close()
+	ctr, err := pipelines.Container(ctx, ready.inputs(client, ""), pipelines.Workplace{Node: c.Node, Language: c.Language, Image: c.Image})
+	if err != nil {
+		return usageError{err}
+	}
+	switch {
+	case !interactive:
+		return runCommand(ctx, s, ctr, c.Command)
+	case chosen.Kind == engine.Session:
+		_, err = ctr.Terminal(dagger.ContainerTerminalOpts{Cmd: []string{"sh", "-c", welcome, "sh", c.Node}}).Sync(ctx)
+	default:
+		if _, err = ctr.Sync(ctx); err == nil {
+			err = c.again(ctx, s, chosen)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("open a shell in the container of %s: %w", c.Node, step.Explain(err))
+	}
+	return nil
+}
+
+// welcome clears the screen, on which the engine has printed the container's whole recipe, and hands over to a shell.
+const welcome = `printf '\033[2J\033[3J\033[HThis is the container of %s. What you change here is gone when you leave it, with exit.\n' "$1"; sh || true`
+
+// The terminal's second screen keeps what the dagger command shows of its session away from what was there before.
+const secondScreen, firstScreen = "\033[?1049h", "\033[?1049l"
+
+// again runs this very command as a child of "dagger run", which owns the terminal.
+func (c *shellCmd) again(ctx context.Context, s *streams, chosen *engine.Engine) error {
+	own, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	env := append(os.Environ(), "DAGGER_NO_NAG=1", "DO_NOT_TRACK=1")
+	for _, v := range chosen.Environment(os.Getenv("PATH")) {
+		env = append(env, v[0]+"="+v[1])
+		if err := os.Setenv(v[0], v[1]); err != nil { // for LookPath
+			return err
+		}
+	}
+	cli, err := exec.LookPath("dagger")
+	if err != nil {
+		return usageError{fmt.Errorf("the dagger command of version %s must be on the PATH: %w", chosen.Version, err)}
+	}
+	cmd := exec.CommandContext(ctx, cli, slices.Concat([]string{"run", own}, os.Args[1:])...)
+	cmd.Env = env
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	fmt.Fprint(s.stdout, secondScreen)
+	defer fmt.Fprint(s.stdout, firstScreen)
+	return cmd.Run()
+}
+
+// runCommand runs argv in ctr, prints what it said, and ends with its exit status.
+func runCommand(ctx context.Context, s *streams, ctr *dagger.Container, argv []string) error {
+	// The time keeps the engine from answering with the result of an earlier run.
+	done := ctr.WithEnvVariable("MILLRACE_SHELL", time.Now().Format(time.RFC3339Nano)).
+		WithExec(argv, dagger.ContainerWithExecOpts{Expect: dagger.ReturnTypeAny})
+	code, err := done.ExitCode(ctx)
+	var failed *dagger.ExecError
+	if errors.As(err, &failed) {
+		// To the engine, an exit status above 128 is an error of its own.
+		fmt.Fprint(s.stdout, failed.Stdout)
+		fmt.Fprint(s.stderr, failed.Stderr)
+		return exitError(failed.ExitCode)
+	}
+	if err != nil {
+		return fmt.Errorf("run %s: %w", argv[0], step.Explain(err))
+	}
+	stdout, err := done.Stdout(ctx)
+	if err != nil {
+		return fmt.Errorf("read the output of %s: %w", argv[0], err)
+	}
+	stderr, err := done.Stderr(ctx)
+	if err != nil {
+		return fmt.Errorf("read the output of %s: %w", argv[0], err)
+	}
+	fmt.Fprint(s.stdout, stdout)
+	fmt.Fprint(s.stderr, stderr)
+	if code != 0 {
+		return exitError(code)
+	}
+	return nil
+}
+
+// exitError ends this process with the exit status of another one, which has said all there is to say.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("the command ended with status %d", int(e)) }
+func (e exitError) ExitCode() int { return int(e) }

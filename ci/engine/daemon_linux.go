@@ -199,7 +199,10 @@ type child struct {
 }
 
 func (e *Embedded) startChild(name string, cmd *exec.Cmd) (*child, error) {
-	log, err := os.Create(e.path("log", name+".log"))
+	// The log of the engine that ended is what says why it did.
+	path := e.path("log", name+".log")
+	_ = os.Rename(path, path+".1")
+	log, err := os.Create(path)
 	if err != nil {
 		return nil, err
 	}

@@ -58,6 +58,9 @@ const (
 	standIns = "stand-ins/"
 )
 
+// escapes are the terminal's control sequences, which the SDK's log has even where it is no terminal's.
+var escapes = regexp.MustCompile("\x1b\\[[0-9;]*[A-Za-z]")
+
 var manifestPath = regexp.MustCompile(`^/v2/(.+)/manifests/([^/]+)$`)
 
 func (e *Embedded) startMirror(registry string) (*mirror, error) {
@@ -237,7 +240,7 @@ func (m *mirror) build(ctx context.Context, reference string, recipe embedded.Re
 		ctr = ctr.WithLabel(k, v)
 	}
 	if _, err := ctr.Publish(ctx, m.address+"/"+standIns+reference); err != nil {
-		return fmt.Errorf("%w\n%s", err, lastLines(said.Bytes(), 30))
+		return fmt.Errorf("%w\n%s", err, lastLines(escapes.ReplaceAll(said.Bytes(), nil), 12))
 	}
 	return nil
 }
