@@ -1,0 +1,159 @@
+package enginetest
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"dagger.io/dagger"
+	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-ci/millrace/ci/engine"
+)
+
+// repository is the root of this repository, seen from the tests.
+const repository = "../.."
+
+// program is the ci program under test, as an absolute path.
+var program string
+
+// environment is what the program runs with: nothing of a CI host, a session or another engine that the tests
+// themselves may run in, and none of the secrets that it reads.
+var environment []string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if testing.Short() || flag.Lookup("test.list").Value.String() != "" {
+		os.Exit(m.Run())
+	}
+	status, err := withEngine(m.Run)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "enginetest:", err)
+		status = max(status, 1)
+	}
+	os.Exit(status)
+}
+
+// needsEngine skips a test where there is no engine.
+func needsEngine(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs the engine, and -short was given")
+	}
+}
+
+// enough is what the tests take on a machine where everything has to be made first.
+const enough = 35 * time.Minute
+
+func withEngine(run func() int) (status int, err error) {
+	timeout := flag.Lookup("test.timeout").Value.(flag.Getter).Get().(time.Duration)
+	if all := flag.Lookup("test.run").Value.String() == ""; all && timeout > 0 && timeout < enough {
+		return 0, fmt.Errorf("the first run takes up to %s, and would be ended after %s: add -timeout 60m", enough, timeout)
+	}
+	environment = slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		switch name {
+		case "REGISTRY_USER", "REGISTRY_PASSWORD", "CODECOV_TOKEN", "SAFETY_API_KEY", "TF_BUILD", "JENKINS_URL", "JENKINS_HOME":
+			return true
+		}
+		for _, prefix := range []string{"_EXPERIMENTAL_DAGGER_", "DAGGER_", "GITHUB_", "GITLAB_", "CI", "BUILDKITE", "CIRCLE", "BITBUCKET_"} {
+			if strings.HasPrefix(name, prefix) {
+				return true
+			}
+		}
+		return false
+	})
+	dir, err := os.MkdirTemp("", "enginetest-")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	program = filepath.Join(dir, "ci")
+	if err := visibly("go", "build", "-o", program, repository+"/ci"); err != nil {
+		return 0, fmt.Errorf("build the ci program: %w", err)
+	}
+	own, err := embedded()
+	if err != nil {
+		return 0, err
+	}
+	before, err := own.Status()
+	if err != nil {
+		return 0, err
+	}
+	if before == nil {
+		// Whatever fails from here on, what these tests started does not stay.
+		defer func() { err = errors.Join(err, visibly(program, "engine", "down")) }()
+	}
+	if err := visibly(program, "engine", "up", "--engine", "embedded"); err != nil {
+		return 0, fmt.Errorf("start the engine: %w", err)
+	}
+	defer closeClient()
+	return run(), nil
+}
+
+// visibly runs a command whose output people who wait should see.
+func visibly(argv ...string) error {
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Env = environment
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	return cmd.Run()
+}
+
+// embedded is the engine that all tests use: it alone has a registry of its own, reaches registries on this machine's
+// loopback, and can be killed.
+func embedded() (*engine.Embedded, error) {
+	return engine.NewEmbedded(os.Getenv, engine.Lines(io.Discard))
+}
+
+// running returns the engine's present process.
+func running(t *testing.T) engine.Running {
+	t.Helper()
+	own, err := embedded()
+	require.NoError(t, err)
+	r, err := own.Status()
+	require.NoError(t, err)
+	require.NotNil(t, r, "no engine is running")
+	return *r
+}
+
+var shared struct {
+	mu     sync.Mutex
+	client *dagger.Client
+}
+
+// client returns the session that all tests of the library share.
+func client(t *testing.T) *dagger.Client {
+	t.Helper()
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if shared.client != nil {
+		return shared.client
+	}
+	chosen, err := engine.Choose(t.Context(), engine.EmbeddedKind, os.Getenv, engine.Lines(io.Discard))
+	require.NoError(t, err)
+	// Not the test's context: the session outlives the test that happens to be the first.
+	shared.client, err = chosen.Connect(context.Background(), io.Discard)
+	require.NoError(t, err)
+	return shared.client
+}
+
+// closeClient ends the shared session; the next test that wants one gets a new one.
+func closeClient() {
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if shared.client != nil {
+		// A session whose engine was killed can't be closed well, and need not be.
+		_ = shared.client.Close()
+		shared.client = nil
+	}
+}

@@ -1,0 +1,44 @@
+package enginetest
+
+import (
+	"path/filepath"
+	"testing"
+
+	"dagger.io/dagger"
+	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-ci/millrace/pipelines/golang"
+	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/step"
+)
+
+// This project is checked by its own steps for Go.
+func TestSelf(t *testing.T) {
+	needsEngine(t)
+	root, err := filepath.Abs(repository)
+	require.NoError(t, err)
+	c := client(t)
+	src := c.Host().Directory(root, dagger.HostDirectoryOpts{Exclude: []string{".git", "out", "**/__pycache__", "**/.venv"}})
+
+	t.Run("lint", func(t *testing.T) {
+		got, err := golang.Lint{Modules: []string{"."}}.Run(t.Context(), c, src)
+		require.NoError(t, err)
+		requirePassed(t, got)
+	})
+	t.Run("test", func(t *testing.T) {
+		got, err := golang.Test{Modules: []string{"."}, Short: true}.Run(t.Context(), c, src)
+		require.NoError(t, err)
+		requirePassed(t, got)
+		require.Greater(t, got.Metrics["tests"], 100.0)
+		require.Greater(t, got.Metrics["coverage_percent"], 0.0)
+	})
+}
+
+// requirePassed checks that a step of the library passed, and says what it found otherwise.
+func requirePassed(t *testing.T, got step.Result) {
+	t.Helper()
+	for _, f := range got.Findings {
+		t.Log(f)
+	}
+	require.Equal(t, graph.Passed, got.Verdict, got.Reason)
+}
