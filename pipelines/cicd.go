@@ -74,14 +74,14 @@ func CICD(in Inputs) CICDGraph {
 	g := graph.New("ci-cd")
 
 	lint := graph.Add(g, "lint", bind(Lint{Project: p}.Run, c, src),
-		graph.Doc("check style and types"))
+		graph.Doc("check style and types"), graph.Retry(3, time.Second))
 	test := graph.Add(g, "test", bind(Test{Project: p, Fresh: in.Fresh}.Run, c, src), graph.After(lint),
-		graph.Doc("run the tests and measure coverage"), graph.Timeout(p.Test.Timeout))
+		graph.Doc("run the tests and measure coverage"), graph.Timeout(p.Test.Timeout), graph.Retry(3, time.Second))
 	security := graph.Add(g, "security", bind(Security{Project: p, SafetyKey: in.SafetyKey, Now: in.Now}.Run, c, src), graph.After(lint),
-		graph.Doc("scan code and dependencies"))
+		graph.Doc("scan code and dependencies"), graph.Retry(3, time.Second))
 	build := graph.Add(g, "build", bind(image.Build{Images: Images(p)}.Run, c, src), graph.After(lint),
 		graph.When(len(p.Images) > 0, "no Dockerfile in the source"),
-		graph.Doc(fmt.Sprintf("build %s", count(len(p.Images), "image"))))
+		graph.Doc(fmt.Sprintf("build %s", count(len(p.Images), "image"))), graph.Retry(3, time.Second))
 	coverage := graph.Add(g, "coverage", func(ctx context.Context) (step.Result, error) {
 		return upload(in).Run(ctx, c, test.Value().Reports)
 	}, graph.Needs(test), graph.When(in.CodecovToken != nil, "no Codecov token"), graph.When(!in.Ref.Fork, "a fork gets no secrets"),
@@ -162,9 +162,16 @@ func gitService(name host.Name) string {
 	}
 }
 
-// bind fixes a step's client and source, so that the graph's lines stay short.
-func bind[T any](run func(context.Context, *dagger.Client, *dagger.Directory) (T, error), c *dagger.Client, src *dagger.Directory) func(context.Context) (T, error) {
-	return func(ctx context.Context) (T, error) { return run(ctx, c, src) }
+// bind fixes a step's client and source, so that the graph's lines stay short. A step of which only a part broke in a way
+// that may pass is tried again as a whole: its other parts are cached.
+func bind[T interface{ Of() step.Result }](run func(context.Context, *dagger.Client, *dagger.Directory) (T, error), c *dagger.Client, src *dagger.Directory) func(context.Context) (T, error) {
+	return func(ctx context.Context) (T, error) {
+		result, err := run(ctx, c, src)
+		if err == nil && graph.IsTransient(result.Of().Err) {
+			err = result.Of().Err
+		}
+		return result, err
+	}
 }
 
 // Images turns the project's images into what the build takes.

@@ -354,7 +354,7 @@ func dedupe(result *step.Result, parts map[string]step.Result) {
 
 // failure is the part of a tool that could not do its work; the others' results are worth having all the same.
 func failure(tool string, err error) step.Result {
-	return step.Result{Verdict: graph.Errored, Reason: tool + ": " + firstLine(err.Error()), Output: err.Error()}
+	return step.Result{Verdict: graph.Errored, Err: err, Reason: tool + ": " + firstLine(err.Error()), Output: err.Error()}
 }
 
 func (l Lint) chosen() ([]linter, error) {

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"dagger.io/dagger"
+
+	"github.com/millrace-ci/millrace/pipelines/graph"
 )
 
 // MaxOutput bounds, in bytes, what is kept of a tool's output for people to read. The whole output lies in the reports.
@@ -115,11 +117,18 @@ func (e Executed) Tail(ctx context.Context) (string, error) {
 	return strings.Join(out, "\n"), nil
 }
 
+// stale matches what the engine says when two runs at a time had files of the same content, it took them from the source
+// folder of the one, and that is gone. The next try takes them from the run's own.
+var stale = regexp.MustCompile(`failed to receive stat message: .*(?:get full root path|no such file or directory)`)
+
 // Explain unpacks an error of the engine into what a person needs: the command, its exit code and the end of its output.
 // It is the one place that knows the engine's error types.
 func Explain(err error) error {
 	var exec *dagger.ExecError
 	if !errors.As(err, &exec) {
+		if err != nil && stale.MatchString(err.Error()) {
+			return graph.Transient(fmt.Errorf("the engine took a file from the source of another run, which is over: %w", err))
+		}
 		if err != nil && lost.MatchString(err.Error()) {
 			return errors.New("the engine is gone: it was stopped or killed in mid-run; run it again, with more memory for the engine if this comes back")
 		}

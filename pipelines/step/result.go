@@ -2,6 +2,7 @@
 package step
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -19,6 +20,8 @@ type Result struct {
 	Verdict graph.Verdict
 	// Reason says in one line why the verdict is what it is; empty when passed.
 	Reason string
+	// Err is what broke, when the verdict is errored and the parts that did not break are worth having all the same.
+	Err error
 	// Findings are in the order of [report.SortFindings].
 	Findings []report.Finding
 	// Metrics are named figures, in the unit that their name ends with: coverage_percent, tests, failures.
@@ -62,9 +65,11 @@ func Merge(base *dagger.Directory, parts map[string]Result) Result {
 	merged := Result{Metrics: map[string]float64{}, Tools: map[string]string{}}
 	var verdicts []graph.Verdict
 	var reasons, outputs []string
+	var broke []error
 	for _, name := range slices.Sorted(maps.Keys(parts)) {
 		part := parts[name]
 		verdicts = append(verdicts, part.Verdict)
+		broke = append(broke, part.Err)
 		if part.Reason != "" {
 			reasons = append(reasons, part.Reason)
 		}
@@ -85,6 +90,7 @@ func Merge(base *dagger.Directory, parts map[string]Result) Result {
 		}
 	}
 	merged.Verdict = graph.Worst(verdicts...)
+	merged.Err = errors.Join(broke...)
 	merged.Reason = strings.Join(reasons, "; ")
 	merged.Output = strings.Join(outputs, "\n")
 	report.SortFindings(merged.Findings)
