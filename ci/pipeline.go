@@ -279,10 +279,14 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, log.tail())
 	}
-	defer c.Close()
+	defer hangUp(c)
 
 	g := build(p.inputs(c, chosen.Registry))
-	show := newDisplay(s, g.Plan(options...), chosen)
+	plan := g.Plan(options...)
+	chosen.Prefetch(ctx, pipelines.References(p.project, func(node string) bool {
+		return slices.ContainsFunc(plan.Nodes, func(n graph.PlanNode) bool { return n.Name == node && n.Skip == "" })
+	}))
+	show := newDisplay(s, plan, chosen)
 	result := g.Run(ctx, append(options, graph.Observe(show.observe))...)
 	show.close()
 
@@ -302,6 +306,16 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 		return verdictError(result.Verdict)
 	}
 	return nil
+}
+
+// hangUp ends the session. With an engine that is gone, that would take for ever.
+func hangUp(c *dagger.Client) {
+	closed := make(chan struct{})
+	go func() { _ = c.Close(); close(closed) }()
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+	}
 }
 
 // explainImages says which images could not be made in this run: to the steps, a pull has failed, and that is all they know.

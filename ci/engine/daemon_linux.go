@@ -84,8 +84,8 @@ func (e *Embedded) spawn(ctx context.Context) (*Running, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
 
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
