@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,9 +39,10 @@ func onEngine(t *testing.T, dir string, argv ...string) called {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	var stdout, stderr strings.Builder
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &stdout, &stderr
-	cmd.Env = append(environment[:len(environment):len(environment)],
-		"_EXPERIMENTAL_DAGGER_RUNNER_HOST="+running(t).RunnerHost(), "_EXPERIMENTAL_DAGGER_CLI_BIN="+cli,
-		"DAGGER_NO_NAG=1", "DO_NOT_TRACK=1", "NO_COLOR=1")
+	cmd.Env = slices.Concat(environment, []string{
+		"_EXPERIMENTAL_DAGGER_RUNNER_HOST=" + running(t).RunnerHost(), "_EXPERIMENTAL_DAGGER_CLI_BIN=" + cli,
+		"DAGGER_NO_NAG=1", "DO_NOT_TRACK=1", "NO_COLOR=1",
+	})
 	err = cmd.Run()
 	var exited *exec.ExitError
 	if !errors.As(err, &exited) {

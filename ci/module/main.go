@@ -400,7 +400,7 @@ func (m *Millrace) Report(
 	})
 }
 
-// Print the effective configuration: what was detected, overruled by millrace.yaml.
+// Print the effective configuration: what was detected, overruled by the configuration file.
 func (m *Millrace) Config(
 	ctx context.Context,
 	// Source tree; the one given to the module if left out.
