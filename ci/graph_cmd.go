@@ -9,8 +9,8 @@ import (
 
 // selection says which nodes of a graph run.
 type selection struct {
-	Only []string `placeholder:"NODE,…" help:"Run only these nodes, and those that hand them something."`
-	Skip []string `placeholder:"NODE,…" help:"Leave these nodes out."`
+	Only []string `placeholder:"NODE" help:"Run only these nodes and those whose output they need: lint, test, security, build, coverage, publish. What they only wait for is left out, so publish alone runs no tests."`
+	Skip []string `placeholder:"NODE" help:"Leave these nodes out."`
 }
 
 func (s selection) options() []graph.RunOption {
@@ -38,7 +38,7 @@ func (c *cicdCmd) Run(ctx context.Context, s *streams) error {
 
 type runCmd struct {
 	pipeline
-	Nodes []string `arg:"" help:"Nodes to run, and those that hand them something."`
+	Nodes []string `arg:"" help:"Nodes to run, and those whose output they need."`
 }
 
 func (c *runCmd) Run(ctx context.Context, s *streams) error {

@@ -102,6 +102,14 @@ func TestAPlanSaysWhyNothingIsPublished(t *testing.T) {
 	}
 }
 
+func TestAPlanKnowsOfSecretsThatAreSet(t *testing.T) {
+	t.Setenv("CODECOV_TOKEN", "canary")
+	status, stdout, stderr := call("plan", "--engine", "embedded", "--source", example)
+	require.Zero(t, status, stderr)
+	require.NotContains(t, stdout, "no Codecov token")
+	require.NotContains(t, stdout+stderr, "canary")
+}
+
 func TestConfigPrintsWhatWasDetected(t *testing.T) {
 	status, stdout, stderr := call("config", "--source", example)
 	require.Zero(t, status, stderr)

@@ -43,13 +43,13 @@ type refFlags struct {
 type registryFlags struct {
 	Registry         string `placeholder:"HOST/PATH" help:"Where images are published (default: millrace.yaml's, else the embedded engine's own registry)."`
 	RegistryUser     string `placeholder:"NAME" env:"REGISTRY_USER" help:"User name for the registry."`
-	RegistryPassword string `placeholder:"ENV" default:"REGISTRY_PASSWORD" help:"Name of the environment variable that holds the registry's password."`
+	RegistryPassword string `name:"registry-password-env" placeholder:"VARIABLE" default:"REGISTRY_PASSWORD" help:"Environment variable that holds the registry's password, never the password itself (default: REGISTRY_PASSWORD)."`
 }
 
 // runFlags say how a graph is run.
 type runFlags struct {
 	KeepGoing   bool          `help:"Go on with what a failure does not block, instead of ending the run."`
-	DryRun      bool          `help:"Only show the plan."`
+	DryRun      bool          `help:"Only show what would happen."`
 	Out         string        `placeholder:"DIR" help:"Folder for run.json, summaries and every step's reports."`
 	Fresh       bool          `help:"Run the tests again even if nothing changed since they last ran."`
 	Parallelism int           `default:"0" placeholder:"N" help:"Nodes at a time (default: no bound)."`
@@ -167,8 +167,11 @@ func (p *prepared) name() string {
 // secret returns the secret that the named environment variable holds, or nil when it is not set.
 func secret(c *dagger.Client, name, variable string) *dagger.Secret {
 	value := os.Getenv(variable)
-	if c == nil || value == "" {
+	if value == "" {
 		return nil
+	}
+	if c == nil {
+		return &dagger.Secret{} // a plan only asks whether there is one
 	}
 	return c.SetSecret(name, value)
 }
