@@ -34,18 +34,19 @@ func TestMistakesAreSaidBeforeAnyEngineIsAsked(t *testing.T) {
 		args []string
 		want []string
 	}{
-		"no command":             {nil, []string{"expected one of"}},
-		"unknown command":        {[]string{"deploi"}, []string{"deploi"}},
-		"unknown flag":           {[]string{"ci-cd", "--sauce", "x"}, []string{"--sauce", "--source"}},
-		"source is missing":      {[]string{"ci-cd", "--source", dir + "/nowhere"}, []string{"nowhere", "does not exist", "--source"}},
-		"source is a file":       {[]string{"ci-cd", "--source", file}, []string{"file.py", "is a file", "--source"}},
-		"source is empty":        {[]string{"ci-cd", "--source", empty}, []string{"empty"}},
-		"typing error in config": {[]string{"ci-cd", "--source", broken}, []string{"millrace.yaml", "covrage", "coverage", "2"}},
-		"config is missing":      {[]string{"ci-cd", "--source", example, "--config", dir + "/none.yaml"}, []string{"none.yaml"}},
-		"unknown event":          {[]string{"ci-cd", "--source", example, "--event", "puhs"}, []string{"--event", "push"}},
-		"unknown node":           {[]string{"ci-cd", "--source", example, "--only", "tset"}, []string{"tset", "test"}},
-		"unknown engine":         {[]string{"ci-cd", "--source", example, "--engine", "warp"}, []string{"--engine"}},
-		"unknown form of a plan": {[]string{"plan", "--source", example, "--format", "gif"}, []string{"--format"}},
+		"no command":               {nil, []string{"expected one of"}},
+		"unknown command":          {[]string{"deploi"}, []string{"deploi"}},
+		"unknown flag":             {[]string{"ci-cd", "--sauce", "x"}, []string{"--sauce", "--source"}},
+		"source is missing":        {[]string{"ci-cd", "--source", dir + "/nowhere"}, []string{"nowhere", "does not exist", "--source"}},
+		"source is a file":         {[]string{"ci-cd", "--source", file}, []string{"file.py", "is a file", "--source"}},
+		"source is empty":          {[]string{"ci-cd", "--source", empty}, []string{"empty"}},
+		"typing error in config":   {[]string{"ci-cd", "--source", broken}, []string{"millrace.yaml", "covrage", "coverage", "2"}},
+		"config is missing":        {[]string{"ci-cd", "--source", example, "--config", dir + "/none.yaml"}, []string{"none.yaml"}},
+		"unknown event":            {[]string{"ci-cd", "--source", example, "--event", "puhs"}, []string{"--event", "push"}},
+		"unknown node":             {[]string{"ci-cd", "--source", example, "--only", "tset"}, []string{"tset", "test"}},
+		"unknown engine":           {[]string{"ci-cd", "--source", example, "--engine", "warp"}, []string{"--engine"}},
+		"a registry with a scheme": {[]string{"ci-cd", "--source", example, "--registry", "https://ghcr.io/acme"}, []string{"https://ghcr.io/acme", "without https://"}},
+		"unknown form of a plan":   {[]string{"plan", "--source", example, "--format", "gif"}, []string{"--format"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status, stdout, stderr := call(test.args...)

@@ -22,6 +22,7 @@ import (
 	"github.com/millrace-ci/millrace/pipelines"
 	"github.com/millrace-ci/millrace/pipelines/graph"
 	"github.com/millrace-ci/millrace/pipelines/host"
+	"github.com/millrace-ci/millrace/pipelines/image"
 	"github.com/millrace-ci/millrace/pipelines/project"
 	"github.com/millrace-ci/millrace/pipelines/report"
 )
@@ -87,6 +88,11 @@ func (p *pipeline) prepare(ctx context.Context) (*prepared, error) {
 	ref, err := p.detectRef(ctx, source)
 	if err != nil {
 		return nil, err
+	}
+	for _, address := range []string{p.Registry, proj.Publish.Address()} {
+		if err := image.CheckRegistry(address); err != nil {
+			return nil, usageError{err}
+		}
 	}
 	return &prepared{pipeline: p, source: source, project: proj, ref: ref, started: time.Now()}, nil
 }
