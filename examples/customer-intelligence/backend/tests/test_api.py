@@ -203,7 +203,7 @@ def test_metrics(client: TestClient, customer: dict[str, Any]) -> None:
     assert 'route="/segments/{customer_id}"' in text
     assert 'predictions_total{model="churn"} 1.0' in text
     assert 'model_loaded{model="clv"} 1.0' in text
-    assert "00004" not in text
+    assert "/segments/00004" not in text
 
 
 def test_metrics_tell_of_missing_models(tmp_path: Path) -> None:
