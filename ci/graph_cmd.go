@@ -9,7 +9,7 @@ import (
 
 // selection says which nodes of a graph run.
 type selection struct {
-	Only []string `placeholder:"NODE" help:"Run only these nodes and those whose output they need: lint, test, security, build, coverage, publish. What they only wait for is left out, so publish alone runs no tests."`
+	Only []string `placeholder:"NODE" help:"Run only these nodes and those whose output they need: lint, test, security, build, coverage, publish, notify. What they only wait for is left out, so publish alone runs no tests."`
 	Skip []string `placeholder:"NODE" help:"Leave these nodes out."`
 }
 

@@ -29,6 +29,7 @@ type cli struct {
 	Plan     planCmd     `cmd:"" help:"Show what a graph would run, and why not."`
 	Run      runCmd      `cmd:"" help:"Run some nodes of the ci-cd graph."`
 	Shell    shellCmd    `cmd:"" help:"Open a shell in the container that a step runs in."`
+	Notify   notifyCmd   `cmd:"" help:"Send a test message, or one about an earlier run, to those whom runs notify."`
 	Config   configCmd   `cmd:"" help:"Print the effective configuration: what was detected, overruled by millrace.yaml."`
 	Bench    benchCmd    `cmd:"" help:"Measure how fast the pipelines are on a source, and print the figures."`
 	Engine   engineCmd   `cmd:"" help:"Start, stop and look at the engine."`

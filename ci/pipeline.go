@@ -188,6 +188,7 @@ func (p *prepared) inputs(c *dagger.Client, own string) pipelines.Inputs {
 		Client: c, Project: p.project, Ref: p.ref, Registry: p.registry(c, own), Now: p.started,
 		CodecovToken: secret(c, "codecov-token", "CODECOV_TOKEN"), SafetyKey: secret(c, "safety-api-key", "SAFETY_API_KEY"),
 	}
+	p.notifications(&in)
 	if p.Fresh {
 		in.Fresh = p.started.Format(time.RFC3339Nano)
 	}
@@ -286,7 +287,10 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 	defer log.Close()
 	c, err := chosen.Connect(ctx, log)
 	if err != nil {
-		return fmt.Errorf("%w\n%s", err, log.tail())
+		err = fmt.Errorf("%w\n%s", err, log.tail())
+		ready := build(p.inputs(nil, chosen.Registry)).Plan(options...)
+		p.tellBroken(ctx, s, ready, err)
+		return err
 	}
 	defer hangUp(c)
 

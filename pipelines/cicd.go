@@ -14,7 +14,9 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/graph"
 	"github.com/millrace-ci/millrace/pipelines/host"
 	"github.com/millrace-ci/millrace/pipelines/image"
+	"github.com/millrace-ci/millrace/pipelines/notify"
 	"github.com/millrace-ci/millrace/pipelines/project"
+	"github.com/millrace-ci/millrace/pipelines/report"
 	"github.com/millrace-ci/millrace/pipelines/step"
 )
 
@@ -34,6 +36,10 @@ type Inputs struct {
 	CodecovToken *dagger.Secret
 	// SafetyKey is an API key of safety's vendor.
 	SafetyKey *dagger.Secret
+	// Notify are those who are told how the run went; see [NotifyTargets].
+	Notify []notify.Target
+	// Previous is the record of the run before this one, if there is one: it tells a recovery from a success.
+	Previous *report.Run
 	// Fresh, when it changes, has the tests run again although nothing else did.
 	Fresh string
 	// Now is when the run began; it decides which security exceptions have expired.
@@ -64,9 +70,11 @@ type CICDGraph struct {
 	Build    *graph.Node[image.BuildResult]
 	Coverage *graph.Node[step.Result]
 	Publish  *graph.Node[image.PublishResult]
+	Notify   *graph.Node[step.Result]
 }
 
-// CICD returns the ci-cd graph: lint, then test, security and build side by side, then publish, and the coverage upload.
+// CICD returns the ci-cd graph: lint, then test, security and build side by side, then publish, and the coverage upload;
+// at the end, whatever happened, notify.
 //
 // Images are published for a push to one of the project's branches for that (main and develop by default) and for a tag.
 func CICD(in Inputs) CICDGraph {
@@ -94,7 +102,8 @@ func CICD(in Inputs) CICDGraph {
 		}.Run(ctx, c, build.Value().Images)
 	}, graph.Needs(build), graph.After(test, security), graph.When(publishes, why),
 		graph.Doc("push the images to "+orElse(in.Registry.Address, "a registry")), graph.Retry(5, 2*time.Second), graph.Timeout(30*time.Minute))
-	return CICDGraph{Graph: g, Lint: lint, Test: test, Security: security, Build: build, Coverage: coverage, Publish: publish}
+	told := Notify(g, in)
+	return CICDGraph{Graph: g, Lint: lint, Test: test, Security: security, Build: build, Coverage: coverage, Publish: publish, Notify: told}
 }
 
 // PublishAnyway returns inputs for which the ci-cd graph publishes, whatever the branch is: for whoever asks for that by name.

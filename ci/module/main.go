@@ -79,6 +79,18 @@ func (m *Millrace) CiCd(
 	// API key of safety's vendor; its free database is used without one.
 	// +optional
 	safetyKey *dagger.Secret,
+	// Address of the Slack webhook that messages go to, for example env:SLACK_WEBHOOK_URL.
+	// +optional
+	slackWebhook *dagger.Secret,
+	// Address of the webhook that messages go to, where millrace.yaml asks for one.
+	// +optional
+	notifyWebhook *dagger.Secret,
+	// Key that the requests to that webhook are signed with.
+	// +optional
+	notifyKey *dagger.Secret,
+	// Password of the mail account that messages are sent from, where millrace.yaml asks for one.
+	// +optional
+	smtpPassword *dagger.Secret,
 	// Run only these nodes, and those that hand them something.
 	// +optional
 	only []string,
@@ -93,6 +105,7 @@ func (m *Millrace) CiCd(
 		source: source, config: config, event: event, ref: ref, sha: sha, git: git,
 		repository: repository, registry: registry, registryUser: registryUser,
 		registryPassword: registryPassword, codecovToken: codecovToken, safetyKey: safetyKey,
+		slackWebhook: slackWebhook, notifyWebhook: notifyWebhook, notifyKey: notifyKey, smtpPassword: smtpPassword,
 		only: only, skip: skip, keepGoing: keepGoing,
 	})
 }
@@ -143,6 +156,18 @@ func (m *Millrace) Run(
 	// API key of safety's vendor; its free database is used without one.
 	// +optional
 	safetyKey *dagger.Secret,
+	// Address of the Slack webhook that messages go to, for example env:SLACK_WEBHOOK_URL.
+	// +optional
+	slackWebhook *dagger.Secret,
+	// Address of the webhook that messages go to, where millrace.yaml asks for one.
+	// +optional
+	notifyWebhook *dagger.Secret,
+	// Key that the requests to that webhook are signed with.
+	// +optional
+	notifyKey *dagger.Secret,
+	// Password of the mail account that messages are sent from, where millrace.yaml asks for one.
+	// +optional
+	smtpPassword *dagger.Secret,
 	// Leave these nodes out.
 	// +optional
 	skip []string,
@@ -154,6 +179,7 @@ func (m *Millrace) Run(
 		only: nodes, source: source, config: config, event: event, ref: ref, sha: sha, git: git,
 		repository: repository, registry: registry, registryUser: registryUser,
 		registryPassword: registryPassword, codecovToken: codecovToken, safetyKey: safetyKey,
+		slackWebhook: slackWebhook, notifyWebhook: notifyWebhook, notifyKey: notifyKey, smtpPassword: smtpPassword,
 		skip: skip, keepGoing: keepGoing,
 	})
 }
@@ -382,6 +408,18 @@ func (m *Millrace) Report(
 	// API key of safety's vendor; its free database is used without one.
 	// +optional
 	safetyKey *dagger.Secret,
+	// Address of the Slack webhook that messages go to, for example env:SLACK_WEBHOOK_URL.
+	// +optional
+	slackWebhook *dagger.Secret,
+	// Address of the webhook that messages go to, where millrace.yaml asks for one.
+	// +optional
+	notifyWebhook *dagger.Secret,
+	// Key that the requests to that webhook are signed with.
+	// +optional
+	notifyKey *dagger.Secret,
+	// Password of the mail account that messages are sent from, where millrace.yaml asks for one.
+	// +optional
+	smtpPassword *dagger.Secret,
 	// Run only these nodes, and those that hand them something.
 	// +optional
 	only []string,
@@ -396,6 +434,7 @@ func (m *Millrace) Report(
 		source: source, config: config, event: event, ref: ref, sha: sha, git: git,
 		repository: repository, registry: registry, registryUser: registryUser,
 		registryPassword: registryPassword, codecovToken: codecovToken, safetyKey: safetyKey,
+		slackWebhook: slackWebhook, notifyWebhook: notifyWebhook, notifyKey: notifyKey, smtpPassword: smtpPassword,
 		only: only, skip: skip, keepGoing: keepGoing,
 	})
 }

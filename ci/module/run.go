@@ -26,14 +26,15 @@ import (
 
 // request is what the functions take as arguments.
 type request struct {
-	source                                    *dagger.Directory
-	config                                    *dagger.File
-	event, ref, sha, repository               string
-	git                                       *dagger.GitRef
-	registry, registryUser                    string
-	registryPassword, codecovToken, safetyKey *dagger.Secret
-	only, skip                                []string
-	keepGoing                                 bool
+	source                                               *dagger.Directory
+	config                                               *dagger.File
+	event, ref, sha, repository                          string
+	git                                                  *dagger.GitRef
+	registry, registryUser                               string
+	registryPassword, codecovToken, safetyKey            *dagger.Secret
+	slackWebhook, notifyWebhook, notifyKey, smtpPassword *dagger.Secret
+	only, skip                                           []string
+	keepGoing                                            bool
 }
 
 func (r request) options() []graph.RunOption {
@@ -97,6 +98,10 @@ func (m *Millrace) inputs(ctx context.Context, c *sdk.Client, r request) (pipeli
 	if err := g.Wait(); err != nil {
 		return in, err
 	}
+	var err error
+	if in.Notify, err = targets(ctx, c, in.Project, r); err != nil {
+		return in, err
+	}
 	if in.Registry.Address == "" {
 		in.Registry.Address = in.Project.Publish.Address()
 	}
@@ -105,7 +110,6 @@ func (m *Millrace) inputs(ctx context.Context, c *sdk.Client, r request) (pipeli
 	}
 	// A module sees nothing of the CI host that calls it.
 	unknown := func(string) string { return "" }
-	var err error
 	in.Ref, err = host.Detect(unknown, nil, facts, host.Overrides{Event: r.event, Ref: r.ref, SHA: r.sha})
 	return in, err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -14,6 +15,8 @@ import (
 type Graph struct {
 	name  string
 	nodes []*node
+	// lasts counts the [Last] nodes, which stand at the end of nodes.
+	lasts int
 	// wrong are the mistakes made while building, which Check reports.
 	wrong []error
 
@@ -49,8 +52,8 @@ type node struct {
 	needs, after []*node
 	// dependents are the nodes that have this one in needs or after.
 	dependents []*node
-	// seenBy is one more than the index of the last node that named this one, so that naming it twice is noticed without a set.
-	seenBy int
+	// seenBy is the newest node that named this one, so that naming it twice is noticed without a set.
+	seenBy *node
 }
 
 // Add adds a step to g and returns its handle.
@@ -64,7 +67,7 @@ type node struct {
 // A mistake in the arguments (an empty or a duplicate name, a nil step, the handle of another graph) is no panic here:
 // [Graph.Check] reports it, and Run runs nothing.
 func Add[T any](g *Graph, name string, run func(context.Context) (T, error), opts ...Option) *Node[T] {
-	n := &node{graph: g, index: len(g.nodes), name: name}
+	n := &node{graph: g, name: name}
 	if run == nil {
 		g.wrong = append(g.wrong, fmt.Errorf("node %q has no step to run: pass a function to Add", name))
 	} else {
@@ -82,8 +85,37 @@ func Add[T any](g *Graph, name string, run func(context.Context) (T, error), opt
 		}
 	}
 	n.link()
-	g.nodes = append(g.nodes, n)
+	g.insert(n)
 	return &Node[T]{n}
+}
+
+// insert puts n in its place: in the order of Add, but before the Last nodes, which come after it.
+func (g *Graph) insert(n *node) {
+	first := len(g.nodes) - g.lasts
+	if n.last {
+		for _, d := range g.nodes[:first] {
+			n.comesAfter(d)
+		}
+		n.index = len(g.nodes)
+		g.nodes = append(g.nodes, n)
+		g.lasts++
+		return
+	}
+	n.index = first
+	g.nodes = slices.Insert(g.nodes, first, n)
+	for _, l := range g.nodes[first+1:] {
+		l.index++
+		l.comesAfter(n)
+	}
+}
+
+// comesAfter adds an edge to d, unless n has one.
+func (n *node) comesAfter(d *node) {
+	if d.seenBy != n {
+		d.seenBy = n
+		d.dependents = append(d.dependents, n)
+		n.after = append(n.after, d)
+	}
 }
 
 // link turns the handles that the options gave into edges.
@@ -101,10 +133,15 @@ func (n *node) edges(option string, handles []Handle) []*node {
 		case err == nil && d.graph != n.graph:
 			err = fmt.Errorf("it belongs to graph %q", d.graph.name)
 			fallthrough
+		case err == nil && d.last && !n.last:
+			if err == nil {
+				err = fmt.Errorf("node %q runs last, after this one: make this one Last too", d.name)
+			}
+			fallthrough
 		case err != nil:
 			n.graph.wrong = append(n.graph.wrong, fmt.Errorf("node %q: wrong handle in %s: %w", n.name, option, err))
-		case d.seenBy != n.index+1:
-			d.seenBy = n.index + 1
+		case d.seenBy != n:
+			d.seenBy = n
 			d.dependents = append(d.dependents, n)
 			edges = append(edges, d)
 		}

@@ -20,6 +20,7 @@ type spec struct {
 	backoff  time.Duration
 	always   bool
 	serial   string
+	last     bool
 }
 
 // limit returns the time after which the node is stopped; 0 means never.
@@ -75,6 +76,12 @@ func Retry(attempts int, backoff time.Duration) Option {
 // It is for clean-up and notifications. Its context is not cancelled with the run's, and so it has a time limit in any
 // case: its [Timeout], by default one minute.
 func Always() Option { return func(s *spec) { s.always = true } }
+
+// Last makes the node come after every other one, also after those that are added to the graph later.
+//
+// It is for what sums a run up, mostly together with [Always]. Several such nodes run in the order that their own edges
+// give; a node that is not Last can't come after one that is.
+func Last() Option { return func(s *spec) { s.last = true } }
 
 // Serial keeps nodes with the same lock name from overlapping, in all graphs of this process.
 //

@@ -268,21 +268,30 @@ func (r *run) receive(m *message) {
 
 // result sums the run up.
 func (r *run) result() *Result {
-	res := &Result{Graph: r.graph.name, Started: r.started, Duration: time.Since(r.started), Nodes: make([]Record, len(r.states)), Err: r.err}
-	verdicts := make([]Verdict, len(r.states))
-	stopped := false
+	records := make([]Record, len(r.states))
 	for i := range r.states {
-		res.Nodes[i] = r.states[i].record
-		verdicts[i] = res.Nodes[i].Verdict
-		stopped = stopped || r.interrupted && verdicts[i] == Cancelled
+		records[i] = r.states[i].record
+	}
+	res := r.summary(records, r.interrupted, r.err)
+	endGraphSpan(r.span, res.Verdict)
+	return res
+}
+
+// summary says how a run with these records has gone. It reads nothing of r that changes.
+func (r *run) summary(records []Record, interrupted bool, err error) *Result {
+	res := &Result{Graph: r.graph.name, Started: r.started, Duration: time.Since(r.started), Nodes: records, Err: err}
+	verdicts := make([]Verdict, len(records))
+	stopped := false
+	for i, record := range records {
+		verdicts[i] = record.Verdict
+		stopped = stopped || interrupted && record.Verdict == Cancelled
 	}
 	res.Verdict = Worst(verdicts...)
 	if stopped && res.Verdict != Failed && res.Verdict != Errored {
 		res.Verdict = Cancelled
 	}
-	if r.err != nil {
+	if err != nil {
 		res.Verdict = Errored
 	}
-	endGraphSpan(r.span, res.Verdict)
 	return res
 }

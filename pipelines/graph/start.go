@@ -22,6 +22,7 @@ func (r *run) start(n *node) {
 	if n.always {
 		ctx = r.lasting
 	}
+	ctx = context.WithValue(ctx, soFarKey{}, &soFar{r, n, r.interrupted, r.err})
 	ctx, st.span = r.tracer.Start(ctx, n.name, trace.WithTimestamp(st.record.Started))
 	if d := n.limit(); d > 0 {
 		st.late = &timeoutError{d}

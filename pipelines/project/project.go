@@ -51,6 +51,8 @@ type Project struct {
 	Publish Publish `yaml:"publish"`
 	// Codecov says how coverage is uploaded.
 	Codecov Codecov `yaml:"codecov"`
+	// Notify lists who is told how runs went; Slack, where the variable SLACK_WEBHOOK_URL is set, if left out. An empty list means nobody.
+	Notify []Notification `yaml:"notify"`
 
 	// Skipped are the images that the configuration leaves out; they are not among Images.
 	Skipped []Image `yaml:"-"`
@@ -194,6 +196,7 @@ func defaults() *Project {
 		Test:     Test{Coverage: 80, Shards: 1, Timeout: 30 * time.Minute},
 		Security: Security{Severity: "medium"},
 		Publish:  Publish{Branches: []string{"main", "develop"}},
+		Notify:   notifications(),
 	}
 }
 
