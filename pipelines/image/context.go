@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"dagger.io/dagger"
+
+	"github.com/millrace-ci/millrace/pipelines/step"
 )
 
 // The Dockerfile is handed to the engine under a name of our own: it may lie outside the build context,
@@ -53,10 +55,14 @@ func contextOf(ctx context.Context, c *dagger.Client, src *dagger.Directory, spe
 		return nil, err
 	}
 	dir := whole
+	if spec.Context != "." {
+		dir = step.Folder(c, src, spec.Context)
+	}
 	if patterns, all := narrowing(spec.Include); narrow && !all {
-		dir = c.Directory()
-		if len(patterns) > 0 {
-			dir = whole.Filter(dagger.DirectoryFilterOpts{Include: patterns})
+		if len(patterns) == 0 {
+			dir = c.Directory()
+		} else {
+			dir = dir.Filter(dagger.DirectoryFilterOpts{Include: patterns})
 		}
 	}
 	return dir.

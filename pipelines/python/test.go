@@ -178,7 +178,7 @@ func (t Test) setUp(ctx context.Context, c *dagger.Client, src *dagger.Directory
 	group.Go(func() (err error) { needs, err = readRequirements(groupCtx, src, t.Requirements); return err })
 	group.Go(func() (err error) { base, err = installer(groupCtx, c, t.Python); return err })
 	group.Go(func() (err error) { tree, err = step.OpenSource(groupCtx, c, src); return err })
-	group.Go(func() (err error) { recorded, err = t.recorded(groupCtx, src); return err })
+	group.Go(func() (err error) { recorded, err = t.recorded(groupCtx, c, src); return err })
 	if err := group.Wait(); err != nil {
 		return ready, err
 	}
@@ -230,7 +230,7 @@ func (t Test) container(c *dagger.Client, env *dagger.Container, src step.Source
 }
 
 // recorded returns the record of durations that was given, or that the source has; nil without one.
-func (t Test) recorded(ctx context.Context, src *dagger.Directory) (*dagger.File, error) {
+func (t Test) recorded(ctx context.Context, c *dagger.Client, src *dagger.Directory) (*dagger.File, error) {
 	if t.Durations != nil {
 		return t.Durations, nil
 	}
@@ -242,7 +242,7 @@ func (t Test) recorded(ctx context.Context, src *dagger.Directory) (*dagger.File
 	if !exists {
 		return nil, nil
 	}
-	return src.File(name), nil
+	return step.File(c, src, name), nil
 }
 
 // remembered returns the record that the engine's cache has. All shards must split by one and the same: by different

@@ -117,8 +117,8 @@ func (e Executed) Tail(ctx context.Context) (string, error) {
 	return strings.Join(out, "\n"), nil
 }
 
-// stale matches what the engine says when two runs at a time had files of the same content, it took them from the source
-// folder of the one, and that is gone. The next try takes them from the run's own.
+// stale matches what the engine says when it was to read the source folder of another run, which is gone: a step has taken
+// something from a tree without [Folder] or [File]. The next try takes it from the run's own.
 var stale = regexp.MustCompile(`failed to receive stat message: .*(?:get full root path|no such file or directory)`)
 
 // Explain unpacks an error of the engine into what a person needs: the command, its exit code and the end of its output.

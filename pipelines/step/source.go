@@ -16,7 +16,8 @@ import (
 //
 // The engine's cache knows a filtered directory by the whole directory that it was taken from, whatever is left of that:
 // an edit to a README would run everything again. A file, and a folder of an uploaded tree, it knows by their content. So a
-// part is put together from those of the root's files and folders that can hold something of it, and filtered then.
+// part is put together from those of the root's files and folders that can hold something of it, see [Folder] and [File],
+// and filtered then.
 type Source struct {
 	c       *dagger.Client
 	tree    *dagger.Directory
@@ -79,9 +80,9 @@ func (s Source) Part(include, exclude []string) *dagger.Directory {
 		}
 		switch e.kind {
 		case folder:
-			dir = dir.WithDirectory(e.name, s.tree.Directory(e.name))
+			dir = dir.WithDirectory(e.name, Folder(s.c, s.tree, e.name))
 		case file:
-			dir = dir.WithFile(e.name, s.tree.File(e.name))
+			dir = dir.WithFile(e.name, File(s.c, s.tree, e.name))
 		default: // right for all, if not as spare
 			return s.tree.Filter(dagger.DirectoryFilterOpts{Include: include, Exclude: exclude})
 		}
