@@ -36,6 +36,7 @@ type cli struct {
 }
 
 func main() {
+	engine.BecomeSession()
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"strings"
 	"time"
@@ -154,16 +153,22 @@ func (e *Engine) Connect(ctx context.Context, log io.Writer) (*dagger.Client, er
 	if err := e.Ready(ctx); err != nil {
 		return nil, err
 	}
-	if e.cli != "" {
+	cli, env := e.sessionCLI()
+	if cli != "" {
 		// The SDK takes the CLI's path from the environment alone.
-		if err := os.Setenv(cliVariable, e.cli); err != nil {
+		restore, err := setEnvironment(cliVariable, cli)
+		if err != nil {
 			return nil, err
 		}
+		defer restore()
 	}
 	options := []dagger.ClientOpt{
 		dagger.WithLogOutput(log),
 		dagger.WithEnvironmentVariable("DAGGER_NO_NAG", "1"),
 		dagger.WithEnvironmentVariable("DO_NOT_TRACK", "1"),
+	}
+	for name, value := range env {
+		options = append(options, dagger.WithEnvironmentVariable(name, value))
 	}
 	if e.runnerHost != "" {
 		options = append(options, dagger.WithRunnerHost(e.runnerHost))
