@@ -172,23 +172,23 @@ func TestModuleReads(t *testing.T) {
 	require.Equal(t, []string{"build", "ci-cd", "config", "format", "lint", "plan", "publish", "report", "run", "security", "test"}, names)
 }
 
-func TestExampleUsesModule(t *testing.T) {
+func TestExampleInstalling(t *testing.T) {
 	needsEngine(t)
 	t.Parallel()
-	done := onEngine(t, repository+"/examples/uses-module", "dagger", "check", "--list")
+	done := onEngine(t, repository+"/examples/installing", "dagger", "check", "--list")
 	require.Zero(t, done.code, "%s", done.stderr)
 	for _, check := range []string{"millrace:lint", "millrace:test", "millrace:security"} {
 		require.Contains(t, done.stdout, check)
 	}
-	done = onEngine(t, repository+"/examples/uses-module", "dagger", "check", "--progress=plain")
+	done = onEngine(t, repository+"/examples/installing", "dagger", "check", "--progress=plain")
 	require.Zero(t, done.code, "%s", done.stderr)
 	require.Contains(t, done.stderr, "millrace:test")
 }
 
-func TestExampleUsesLibrary(t *testing.T) {
+func TestExampleImporting(t *testing.T) {
 	needsEngine(t)
 	t.Parallel()
-	done := onEngine(t, repository+"/examples/uses-library", "go", "run", ".", "-source", "../customer-intelligence", "-only", "not-root")
+	done := onEngine(t, repository+"/examples/importing", "go", "run", ".", "-source", "../customer-intelligence", "-only", "not-root")
 	require.Zero(t, done.code, "%s", done.stderr)
 	require.Regexp(t, `✓ not-root `, done.stdout)
 }
