@@ -25,6 +25,12 @@ type called struct {
 // onEngine runs a program in dir, with the engine and its dagger command in the environment, as "engine env" gives it.
 func onEngine(t *testing.T, dir string, argv ...string) called {
 	t.Helper()
+	return onEngineWith(t, dir, nil, argv...)
+}
+
+// onEngineWith does so with more variables, each NAME=VALUE.
+func onEngineWith(t *testing.T, dir string, env []string, argv ...string) called {
+	t.Helper()
 	slots <- struct{}{}
 	defer func() { <-slots }()
 	own, err := embedded()
@@ -42,7 +48,7 @@ func onEngine(t *testing.T, dir string, argv ...string) called {
 	cmd.Env = slices.Concat(environment, []string{
 		"_EXPERIMENTAL_DAGGER_RUNNER_HOST=" + running(t).RunnerHost(), "_EXPERIMENTAL_DAGGER_CLI_BIN=" + cli,
 		"DAGGER_NO_NAG=1", "DO_NOT_TRACK=1", "NO_COLOR=1",
-	})
+	}, env)
 	err = cmd.Run()
 	var exited *exec.ExitError
 	if !errors.As(err, &exited) {
