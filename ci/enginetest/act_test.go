@@ -39,7 +39,9 @@ var act = sync.OnceValues(func() (string, error) {
 
 // workflow is a run of a repository's workflows on this machine, as if it were GitHub's runner.
 type workflow struct {
-	// source is the repository, with the workflows in it.
+	// example names the folder of examples whose workflows are run.
+	example string
+	// source is the repository that they are laid into.
 	source string
 	// event is GitHub's name of what happened, and payload what GitHub says of it.
 	event   string
@@ -66,6 +68,8 @@ var calls = regexp.MustCompile(`github\.com/millrace-ci/millrace/ci@(v[\w.-]+)`)
 func (w workflow) run(t *testing.T) hosted {
 	t.Helper()
 	needsEngine(t)
+	from := filepath.Join(repository, "examples", w.example, ".github")
+	require.NoError(t, os.CopyFS(filepath.Join(w.source, ".github"), os.DirFS(from)))
 	committed(t, w.source, "https://github.com/Acme/Scores.git")
 	binary, err := act()
 	require.NoError(t, err)
@@ -122,14 +126,6 @@ func (w workflow) text(t *testing.T) string {
 		all.Write(data)
 	}
 	return all.String()
-}
-
-// withWorkflows lays the workflows of an example into a source tree.
-func withWorkflows(t *testing.T, source, example string) string {
-	t.Helper()
-	from := filepath.Join(repository, "examples", example, ".github")
-	require.NoError(t, os.CopyFS(filepath.Join(source, ".github"), os.DirFS(from)))
-	return source
 }
 
 // releases is a module proxy in a folder that has this project, as it lies here, in the versions that workflows call for:

@@ -12,21 +12,24 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/graph"
 )
 
-// The wrapper of examples/github-actions runs as it is: its actions, its line, its conditions, its secrets.
+// The workflow of examples/github-actions runs as it is: its actions, its line, its conditions, its secrets.
 func TestGitHubActions(t *testing.T) {
 	needsEngine(t)
-	// guarded is a registry that only the repository's secret opens.
-	guarded := func(t *testing.T) (*depot, map[string]string, map[string]string) {
+	// play has GitHub say that something happened in a repository whose registry only its secret opens.
+	play := func(t *testing.T, event string, payload map[string]any, changes edits) (hosted, *depot) {
+		t.Helper()
 		d := newDepot()
 		d.user, d.password = "ada", "battery-staple"
 		d.open(t)
-		return d, map[string]string{"REGISTRY": d.address + "/Team"}, map[string]string{"REGISTRY_PASSWORD": d.password}
+		return workflow{
+			example: "github-actions", source: scores(t, changes), event: event, payload: payload,
+			vars: map[string]string{"REGISTRY": d.address + "/Team"}, secrets: map[string]string{"REGISTRY_PASSWORD": d.password},
+		}.run(t), d
 	}
 	onMain := map[string]any{"ref": "refs/heads/main", "repository": map[string]any{"default_branch": "main"}}
 
 	t.Run("a push to main publishes", func(t *testing.T) {
-		d, vars, secrets := guarded(t)
-		got := workflow{source: withWorkflows(t, scores(t, nil), "github-actions"), event: "push", payload: onMain, vars: vars, secrets: secrets}.run(t)
+		got, d := play(t, "push", onMain, nil)
 		require.Zero(t, got.code)
 		require.Equal(t, "push", got.run.Ref.Event)
 		require.Equal(t, "Acme/Scores", got.run.Ref.Repository)
@@ -42,33 +45,28 @@ func TestGitHubActions(t *testing.T) {
 		}
 		require.NotEmpty(t, d.asked(http.MethodPut))
 		got.requireSARIF(t, 0)
+		require.Contains(t, got.stdout, "## ✓ ci-cd passed", "the job has no summary")
 	})
 
 	t.Run("a fork's pull request is only checked", func(t *testing.T) {
-		d, vars, secrets := guarded(t)
 		side := func(ref, repository string) map[string]any {
 			return map[string]any{"ref": ref, "sha": sha, "repo": map[string]any{"full_name": repository}}
 		}
-		got := workflow{
-			source: withWorkflows(t, scores(t, nil), "github-actions"), event: "pull_request", vars: vars, secrets: secrets,
-			payload: map[string]any{"number": 7, "pull_request": map[string]any{
-				"number": 7, "title": "Better grades", "user": map[string]any{"login": "eve"},
-				"head": side("grades", "eve/scores"), "base": side("main", "Acme/Scores"),
-			}},
-		}.run(t)
+		got, d := play(t, "pull_request", map[string]any{"number": 7, "pull_request": map[string]any{
+			"number": 7, "title": "Better grades", "user": map[string]any{"login": "eve"},
+			"head": side("grades", "eve/scores"), "base": side("main", "Acme/Scores"),
+		}}, nil)
 		require.Zero(t, got.code)
 		require.Equal(t, 7, got.run.Ref.PullRequest)
 		require.Equal(t, "eve", got.run.Ref.Author)
 		got.requireVerdicts(t, map[string]graph.Verdict{"test": graph.Passed, "build": graph.Passed, "publish": graph.Skipped})
+		require.Equal(t, "pull requests build and don't publish", got.node(t, "publish").Reason)
 		require.Empty(t, d.asked(""), "the registry was asked for something")
 		require.NoDirExists(t, filepath.Join(got.uploads, "sarif"), "a pull request can't write to code scanning")
 	})
 
 	t.Run("by hand it builds", func(t *testing.T) {
-		d, vars, secrets := guarded(t)
-		got := workflow{
-			source: withWorkflows(t, scores(t, nil), "github-actions"), event: "workflow_dispatch", payload: onMain, vars: vars, secrets: secrets,
-		}.run(t)
+		got, d := play(t, "workflow_dispatch", onMain, nil)
 		require.Zero(t, got.code)
 		require.Equal(t, "manual", got.run.Ref.Event)
 		got.requireVerdicts(t, map[string]graph.Verdict{"build": graph.Passed, "publish": graph.Skipped})
@@ -76,9 +74,7 @@ func TestGitHubActions(t *testing.T) {
 	})
 
 	t.Run("a failure fails the job, and is shown", func(t *testing.T) {
-		d, vars, secrets := guarded(t)
-		source := scores(t, edits{"scores/unused.py": "\"\"\"A module.\"\"\"\n\nimport os\n"})
-		got := workflow{source: withWorkflows(t, source, "github-actions"), event: "push", payload: onMain, vars: vars, secrets: secrets}.run(t)
+		got, d := play(t, "push", onMain, edits{"scores/unused.py": "\"\"\"A module.\"\"\"\n\nimport os\n"})
 		require.NotZero(t, got.code)
 		got.requireVerdicts(t, map[string]graph.Verdict{"lint": graph.Failed})
 		require.Contains(t, got.stdout, "scores/unused.py:3")
