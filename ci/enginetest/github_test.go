@@ -97,14 +97,3 @@ func (h hosted) requireSARIF(t *testing.T, atLeast int) {
 	}
 	require.GreaterOrEqual(t, found, atLeast)
 }
-
-// The summary goes to where the CI host says, after what other steps have put there.
-func TestJobSummary(t *testing.T) {
-	summary := filepath.Join(t.TempDir(), "summary.md")
-	require.NoError(t, os.WriteFile(summary, []byte("before\n"), 0o644))
-	got := ci(t, scores(t, nil), []string{"lint"}, withEnv("GITHUB_STEP_SUMMARY="+summary))
-	require.Zero(t, got.code)
-	data, err := os.ReadFile(summary)
-	require.NoError(t, err)
-	require.Equal(t, "before\n"+got.text(t, "summary.md")+"\n", string(data))
-}
