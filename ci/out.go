@@ -61,3 +61,19 @@ func write(dir, name string, data []byte) (err error) {
 	}
 	return os.Rename(f.Name(), filepath.Join(dir, name))
 }
+
+// summaryVariable names the file that GitHub Actions, Gitea and Forgejo show as the job's summary.
+const summaryVariable = "GITHUB_STEP_SUMMARY"
+
+// addSummary appends the run's summary to the job's, where the CI host has one.
+func addSummary(name string, run report.Run) error {
+	if name == "" {
+		return nil
+	}
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fmt.Errorf("add to the job summary (%s): %w", summaryVariable, err)
+	}
+	_, err = f.WriteString(report.Markdown(run) + "\n")
+	return errors.Join(err, f.Close())
+}

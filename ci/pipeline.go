@@ -310,6 +310,9 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 			fmt.Fprintln(s.stderr, "ci: some reports are missing:", err)
 		}
 	}
+	if err := addSummary(os.Getenv(summaryVariable), record); err != nil {
+		fmt.Fprintln(s.stderr, "ci:", err)
+	}
 	fmt.Fprint(s.stdout, report.Text(record, s.width()))
 	if p.Out != "" {
 		fmt.Fprintf(s.stdout, "reports: %s\n", filepath.Join(p.Out, "index.html"))

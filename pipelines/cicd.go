@@ -123,10 +123,10 @@ func PublishAnyway(in Inputs) Inputs {
 func publishing(in Inputs) (bool, string) {
 	ref, branches := in.Ref, in.Project.Publish.Branches
 	switch {
-	case in.Registry.Address == "":
-		return false, "no registry given: name one with --registry, or in millrace.yaml under publish"
 	case ref.IsPullRequest():
 		return false, "pull requests build and don't publish"
+	case in.Registry.Address == "":
+		return false, "no registry given: name one with --registry, or in millrace.yaml under publish"
 	case ref.Event == host.Tag || ref.Event == host.Push && slices.Contains(branches, ref.Branch):
 		return true, ""
 	default:

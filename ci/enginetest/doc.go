@@ -8,4 +8,5 @@
 // what happens when a run is interrupted or the engine is killed come last, because they disturb whoever else uses it.
 //
 // testdata/scores is a small project that passes. A test that needs it broken lays a few files over a copy of it.
+// testdata/actions stands in for GitHub's actions, where act runs a workflow of the examples.
 package enginetest

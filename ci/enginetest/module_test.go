@@ -25,6 +25,12 @@ type called struct {
 // onEngine runs a program in dir, with the engine and its dagger command in the environment, as "engine env" gives it.
 func onEngine(t *testing.T, dir string, argv ...string) called {
 	t.Helper()
+	return onEngineWith(t, dir, nil, argv...)
+}
+
+// onEngineWith does so with more variables, each NAME=VALUE.
+func onEngineWith(t *testing.T, dir string, env []string, argv ...string) called {
+	t.Helper()
 	slots <- struct{}{}
 	defer func() { <-slots }()
 	own, err := embedded()
@@ -42,7 +48,7 @@ func onEngine(t *testing.T, dir string, argv ...string) called {
 	cmd.Env = slices.Concat(environment, []string{
 		"_EXPERIMENTAL_DAGGER_RUNNER_HOST=" + running(t).RunnerHost(), "_EXPERIMENTAL_DAGGER_CLI_BIN=" + cli,
 		"DAGGER_NO_NAG=1", "DO_NOT_TRACK=1", "NO_COLOR=1",
-	})
+	}, env)
 	err = cmd.Run()
 	var exited *exec.ExitError
 	if !errors.As(err, &exited) {
@@ -172,23 +178,23 @@ func TestModuleReads(t *testing.T) {
 	require.Equal(t, []string{"build", "ci-cd", "config", "format", "lint", "notify", "plan", "publish", "report", "run", "security", "test"}, names)
 }
 
-func TestExampleUsesModule(t *testing.T) {
+func TestExampleInstalling(t *testing.T) {
 	needsEngine(t)
 	t.Parallel()
-	done := onEngine(t, repository+"/examples/uses-module", "dagger", "check", "--list")
+	done := onEngine(t, repository+"/examples/installing", "dagger", "check", "--list")
 	require.Zero(t, done.code, "%s", done.stderr)
 	for _, check := range []string{"millrace:lint", "millrace:test", "millrace:security"} {
 		require.Contains(t, done.stdout, check)
 	}
-	done = onEngine(t, repository+"/examples/uses-module", "dagger", "check", "--progress=plain")
+	done = onEngine(t, repository+"/examples/installing", "dagger", "check", "--progress=plain")
 	require.Zero(t, done.code, "%s", done.stderr)
 	require.Contains(t, done.stderr, "millrace:test")
 }
 
-func TestExampleUsesLibrary(t *testing.T) {
+func TestExampleImporting(t *testing.T) {
 	needsEngine(t)
 	t.Parallel()
-	done := onEngine(t, repository+"/examples/uses-library", "go", "run", ".", "-source", "../customer-intelligence", "-only", "not-root")
+	done := onEngine(t, repository+"/examples/importing", "go", "run", ".", "-source", "../customer-intelligence", "-only", "not-root")
 	require.Zero(t, done.code, "%s", done.stderr)
 	require.Regexp(t, `✓ not-root `, done.stdout)
 }
