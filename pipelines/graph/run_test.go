@@ -654,6 +654,7 @@ func TestCheck(t *testing.T) {
 		want    string
 	}{
 		"unknown, misspelt":    {options: []graph.RunOption{graph.Skip("pubish")}, want: `skip: graph "g" has no node "pubish"; did you mean "publish"?`},
+		"unknown, swapped":     {options: []graph.RunOption{graph.Only("litn")}, want: `only: graph "g" has no node "litn"; did you mean "lint"?`},
 		"unknown, cut short":   {options: []graph.RunOption{graph.Only("stag")}, want: `only: graph "g" has no node "stag"; did you mean "deploy-staging"?`},
 		"unknown, in capitals": {options: []graph.RunOption{graph.Only("LINT")}, want: `only: graph "g" has no node "LINT"; did you mean "lint"?`},
 		"unknown altogether":   {options: []graph.RunOption{graph.Only("xyz")}, want: `only: graph "g" has no node "xyz"; it has lint, publish, deploy-staging`},
