@@ -3,6 +3,7 @@ package graph
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -32,10 +33,17 @@ func (g *Graph) check(s settings) error {
 		}
 		known[n.name] = true
 	}
-	for _, list := range []struct {
+	lists := []struct {
 		option string
 		names  []string
-	}{{"only", s.only}, {"skip", s.skip}} {
+	}{{"only", s.only}, {"skip", s.skip}}
+	for _, l := range s.left {
+		lists = append(lists, struct {
+			option string
+			names  []string
+		}{"leave", l.names})
+	}
+	for _, list := range lists {
 		for _, name := range list.names {
 			if !known[name] {
 				wrong = append(wrong, fmt.Errorf("%s: graph %q has no node %q; %s", list.option, g.name, name, g.suggest(name)))
@@ -43,6 +51,14 @@ func (g *Graph) check(s settings) error {
 		}
 	}
 	return errors.Join(wrong...)
+}
+
+// LeavesNothing reports whether [Only] and [Skip] alone keep every node from running. Such a run passes and does nothing,
+// which nobody wants who types those options by hand.
+func (g *Graph) LeavesNothing(opts ...RunOption) bool {
+	s := settingsOf(opts)
+	return len(g.nodes) > 0 && len(s.only)+len(s.skip) > 0 &&
+		!slices.ContainsFunc(s.skips(g.nodes), func(k skip) bool { return !k.asked })
 }
 
 // suggest returns what the user may have meant by a name that does not exist.
