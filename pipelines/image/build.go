@@ -67,6 +67,18 @@ type BuildResult struct {
 	step.Result
 	// Images are in the order of the specs; those that failed are missing.
 	Images []Built
+	// Stopped are the builds that failed at an instruction, in the order of the specs.
+	Stopped []Stopped
+}
+
+// Stopped is the build of an image that failed at an instruction.
+type Stopped struct {
+	// Name is the spec's.
+	Name string
+	// At is the instruction, for a person: "docker/api.Dockerfile:7".
+	At string
+	// Container is what the instruction found: user, folder and files as they were before it.
+	Container *dagger.Container
 }
 
 // Run builds all images; one that fails does not stop the others. The verdict is failed when an image can't be built
@@ -118,6 +130,9 @@ func (b Build) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory)
 				outputs = append(outputs, o.fault.screen())
 			}
 			result.Reports = result.Reports.WithNewFile(o.fault.report(), o.fault.document())
+			if o.fault.before != nil {
+				result.Stopped = append(result.Stopped, Stopped{o.fault.image, o.fault.place(), o.fault.before})
+			}
 		default:
 			result.Metrics["images"]++
 			result.Images = append(result.Images, o.built)
@@ -216,8 +231,11 @@ func evaluate(ctx context.Context, c *dagger.Client, src *dagger.Directory, spec
 		}).Sync(ctx)
 		if err != nil {
 			err = diagnose(spec, dockerfile, err)
-			if f := (*fault)(nil); errors.As(err, &f) && f.command != "" {
-				f.printed(replay(ctx, dir, spec, platform, dockerfile, f.command))
+			if f := (*fault)(nil); errors.As(err, &f) {
+				if f.command != "" {
+					f.printed(replay(ctx, dir, spec, platform, dockerfile, f.command))
+				}
+				f.before = before(dir, spec, platform, dockerfile, f)
 			}
 			return Built{}, err
 		}
