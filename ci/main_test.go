@@ -46,6 +46,19 @@ func TestMistakesAreSaidBeforeAnyEngineIsAsked(t *testing.T) {
 		"unknown node":             {[]string{"ci-cd", "--source", example, "--only", "tset"}, []string{"tset", "test"}},
 		"unknown engine":           {[]string{"ci-cd", "--source", example, "--engine", "warp"}, []string{"--engine"}},
 		"a registry with a scheme": {[]string{"ci-cd", "--source", example, "--registry", "https://ghcr.io/acme"}, []string{"https://ghcr.io/acme", "without https://"}},
+		"nothing left":             {[]string{"ci-cd", "--source", example, "--only", "lint", "--skip", "lint"}, []string{"nothing is left to run", "--only", "--skip"}},
+		"nothing left of a plan":   {[]string{"plan", "--source", example, "--only", "build", "--skip", "build"}, []string{"nothing is left to run"}},
+		"no node to run":           {[]string{"run", "--source", example}, []string{"--from-failed", "ci-cd --source " + example}},
+		"a shell in no node":       {[]string{"shell", "tset", "--source", example}, []string{"no node \"tset\"", "\"test\""}},
+		"a shell in publish":       {[]string{"shell", "publish", "--source", example}, []string{"no container", "build"}},
+		"a shell in coverage":      {[]string{"shell", "coverage", "--source", example}, []string{"no container", "test"}},
+		"a shell in no image":      {[]string{"shell", "build", "apii", "--source", example}, []string{"apii", "did you mean \"api\"?"}},
+		"a shell in which image":   {[]string{"shell", "build", "--source", example}, []string{"api, batch, monitoring or training"}},
+		"a shell without terminal": {[]string{"shell", "test", "--source", example, "--engine", "embedded"}, []string{"needs a terminal", "shell test -- ls"}},
+		"a shell in no language":   {[]string{"shell", "test", "--language", "go", "--source", example}, []string{"no code of the language go"}},
+		"interactive, no terminal": {[]string{"ci-cd", "--interactive", "--source", example, "--engine", "embedded"}, []string{"--interactive needs a terminal", "shell NODE --source " + example}},
+		"interactive plan":         {[]string{"test", "--interactive", "--dry-run", "--source", example}, []string{"--interactive", "--dry-run"}},
+		"a flag that does nothing": {[]string{"format", "--parallelism", "2", "--source", example}, []string{"--parallelism"}},
 		"unknown form of a plan":   {[]string{"plan", "--source", example, "--format", "gif"}, []string{"--format"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -117,6 +130,13 @@ func TestConfigPrintsWhatWasDetected(t *testing.T) {
 	for _, want := range []string{"backend", "api", "batch", "monitoring", "training", "coverage: 80"} {
 		require.Contains(t, stdout, want)
 	}
+}
+
+func TestVersion(t *testing.T) {
+	status, stdout, stderr := call("--version")
+	require.Zero(t, status)
+	require.Empty(t, stderr)
+	require.Regexp(t, `^millrace \S+, Dagger engine v0\.\d+\.\d+, go\S+ \w+/\w+\n$`, stdout)
 }
 
 func TestHelp(t *testing.T) {
