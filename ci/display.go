@@ -65,6 +65,9 @@ type nodeLine struct {
 func newDisplay(s *streams, plan graph.Plan, on *engine.Engine) *display {
 	d := &display{w: s.stderr, columns: terminalWidth(s.stderr), index: map[string]*nodeLine{}, stop: make(chan struct{})}
 	for _, n := range plan.Nodes {
+		if n.Skip == graph.NotSelected {
+			continue // whoever asks for one step does not want to read which others there are
+		}
 		line := &nodeLine{name: n.Name}
 		d.nodes = append(d.nodes, line)
 		d.index[n.Name] = line
@@ -123,7 +126,10 @@ func short(reference string) string { return strings.TrimPrefix(reference, "libr
 func (d *display) observe(e graph.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	n := d.index[e.Node]
+	n, shown := d.index[e.Node]
+	if !shown {
+		return
+	}
 	switch e.Kind {
 	case graph.Started:
 		n.started = e.Record.Started

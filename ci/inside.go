@@ -32,12 +32,11 @@ func (p *prepared) lookInside(ctx context.Context, s *streams, on *engine.Engine
 		}
 		return
 	}
-	shell := p.shell(at)
-	fmt.Fprintf(s.stdout, "\nlook inside: %s\n", commandLine(self(), shell))
+	fmt.Fprintf(s.stdout, "\nlook inside: %s\n", commandLine(self(), p.shell(at)))
 	if !p.Interactive {
 		return
 	}
-	if err := open(ctx, s, on, inside, shell); err != nil {
+	if err := p.open(ctx, s, on, inside, at); err != nil {
 		fmt.Fprintf(s.stderr, "ci: the shell in %s: %v\n", inside.What, err)
 	}
 }

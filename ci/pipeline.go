@@ -357,7 +357,7 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 		}
 	}
 	keep(chosen, p.source, record)
-	fmt.Fprint(s.stdout, report.Text(record, s.width()))
+	fmt.Fprint(s.stdout, report.Text(p.shown(record), s.width()))
 	if p.Out != "" {
 		fmt.Fprintf(s.stdout, "reports: %s\n", filepath.Join(p.Out, "index.html"))
 	}
@@ -367,6 +367,21 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 	p.explainImages(ctx, s, chosen.Registry)
 	p.lookInside(whole, s, chosen, in, result)
 	return verdictError(result.Verdict)
+}
+
+// shown is what of a record people want to see on a terminal: without the nodes that nobody asked for, and with the folders
+// of reports as they are found from here, if there are any.
+func (p *prepared) shown(record report.Run) report.Run {
+	record.Nodes = slices.DeleteFunc(slices.Clone(record.Nodes), func(n report.Node) bool { return n.Reason == graph.NotSelected })
+	for i, n := range record.Nodes {
+		switch {
+		case p.Out == "":
+			record.Nodes[i].Reports = ""
+		case n.Reports != "":
+			record.Nodes[i].Reports = filepath.Join(p.Out, filepath.FromSlash(n.Reports))
+		}
+	}
+	return record
 }
 
 // hangUp ends the session. With an engine that is gone, that would take for ever.

@@ -88,7 +88,7 @@ func (c *shellCmd) Run(ctx context.Context, s *streams) error {
 		return runCommand(ctx, s, inside.Container, c.Command)
 	}
 	if _, err = inside.Sync(ctx); err == nil {
-		err = open(ctx, s, chosen, inside, os.Args[1:])
+		err = ready.open(ctx, s, chosen, inside, at)
 	}
 	if err != nil {
 		return fmt.Errorf("open a shell in %s: %w", inside.What, step.Explain(err))
@@ -101,11 +101,12 @@ func canOpen(on *engine.Engine) bool {
 	return on.Kind == engine.Session || term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd()))
 }
 
-// open hands the terminal to a container, until the person in it leaves. shell are the arguments with which this program
-// opens the same one.
-func open(ctx context.Context, s *streams, on *engine.Engine, inside pipelines.Inside, shell []string) error {
+// open hands the terminal to the container of a workplace, until the person in it leaves.
+func (p *prepared) open(ctx context.Context, s *streams, on *engine.Engine, inside pipelines.Inside, at pipelines.Workplace) error {
 	if on.Kind != engine.Session {
-		return inSession(ctx, s, on, shell)
+		again := *p.pipeline
+		again.Engine = engine.Session // of the command that hands on the terminal
+		return inSession(ctx, s, on, again.shell(at))
 	}
 	_, err := inside.Terminal(dagger.ContainerTerminalOpts{Cmd: []string{"sh", "-c", welcome, "sh", inside.What}}).Sync(ctx)
 	return err
