@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -61,6 +62,9 @@ func (p *pipeline) shell(at pipelines.Workplace) []string {
 	args := []string{"shell", at.Node}
 	if at.Image != "" {
 		args = append(args, at.Image)
+	}
+	if at.Before != 0 {
+		args = append(args, "--before", strconv.Itoa(at.Before))
 	}
 	if at.Language != "" {
 		args = append(args, "--language", at.Language)

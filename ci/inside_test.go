@@ -30,15 +30,15 @@ func TestTheShellOfARunIsThatOfItsFlags(t *testing.T) {
 		"no flags":   {plain, pipelines.Workplace{Node: "test"}, "ci shell test"},
 		"a language": {plain, pipelines.Workplace{Node: "lint", Language: "go"}, "ci shell lint --language go"},
 		"an image":   {plain, pipelines.Workplace{Node: "build", Image: "api"}, "ci shell build api"},
-		"all flags": {given, pipelines.Workplace{Node: "build", Image: "api"},
-			`ci shell build api --source 'my code' --config '../it'\''s.yaml' --engine embedded`},
+		"all flags": {given, pipelines.Workplace{Node: "build", Image: "api", Before: 7},
+			`ci shell build api --before 7 --source 'my code' --config '../it'\''s.yaml' --engine embedded`},
 	} {
 		require.Equal(t, test.want, commandLine([]string{"ci"}, test.p.shell(test.at)), name)
 		// What is printed is a command of this program.
 		var c cli
 		_, err := parserOf(&c).Parse(test.p.shell(test.at))
 		require.NoError(t, err, name)
-		require.Equal(t, test.at, pipelines.Workplace{Node: c.Shell.Node, Language: c.Shell.Language, Image: c.Shell.Image})
+		require.Equal(t, test.at, pipelines.Workplace{Node: c.Shell.Node, Language: c.Shell.Language, Image: c.Shell.Image, Before: c.Shell.Before})
 		require.Equal(t, test.p.sourceFlags, c.Shell.sourceFlags, name)
 		require.Equal(t, test.p.Engine, c.Shell.Engine, name)
 	}

@@ -22,8 +22,9 @@ type shellCmd struct {
 	sourceFlags
 	engineFlag
 	Language string   `enum:",python,go" default:"" placeholder:"NAME" help:"Language of the step, python or go, where the source has both (default: python)."`
+	Before   int      `placeholder:"LINE" help:"For build: the image as it is before the instruction in that line of its Dockerfile."`
 	Node     string   `arg:"" help:"lint, test, security or build."`
-	Image    string   `arg:"" optional:"" help:"Image, for build; one whose build fails is opened as it is before the instruction at fault."`
+	Image    string   `arg:"" optional:"" help:"Image, for build."`
 	Command  []string `arg:"" optional:"" help:"Command, after --: it is run in place of a shell, and its exit status is returned."`
 }
 
@@ -58,7 +59,7 @@ func (c *shellCmd) Run(ctx context.Context, s *streams) error {
 	if err != nil {
 		return err
 	}
-	at := pipelines.Workplace{Node: c.Node, Language: c.Language, Image: c.Image}
+	at := pipelines.Workplace{Node: c.Node, Language: c.Language, Image: c.Image, Before: c.Before}
 	if err := at.Check(ready.project); err != nil {
 		return usageError{err}
 	}
@@ -113,7 +114,7 @@ func (p *prepared) open(ctx context.Context, s *streams, on *engine.Engine, insi
 }
 
 // welcome clears the screen, on which the engine has printed the container's whole recipe, and hands over to a shell.
-const welcome = `printf '\033[2J\033[3J\033[HThis is %s. What you change here is gone when you leave it, with exit.\n' "$1"; sh || true`
+const welcome = `printf '\033[2J\033[3J\033[HThis is %s.\nWhat you change here is gone when you leave it, with exit.\n' "$1"; sh || true`
 
 // The terminal's second screen keeps what the dagger command shows of its session away from what was there before.
 const secondScreen, firstScreen = "\033[?1049h", "\033[?1049l"

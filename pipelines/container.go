@@ -24,6 +24,9 @@ type Workplace struct {
 	Language string
 	// Image is the image, for the node build; empty means the only one that there is.
 	Image string
+	// Before is a line of that image's Dockerfile: the image is built up to the instruction that stands there, without it.
+	// 0 means all of it.
+	Before int
 }
 
 // workplaces are the nodes that have one.
@@ -47,6 +50,8 @@ func (at Workplace) Check(p *project.Project) error {
 		return err
 	case at.Image != "":
 		return fmt.Errorf("the node %s has no images: an image is for build", at.Node)
+	case at.Before != 0:
+		return fmt.Errorf("the node %s has no Dockerfile: a line of one is for build", at.Node)
 	}
 	found := map[string]bool{Python: p.Python.Found(), Go: p.Go.Found()}
 	language := at.language(p)
@@ -104,7 +109,7 @@ type Inside struct {
 }
 
 // Container returns the container that a node works in, with the source, dependencies, tools and caches that it has there;
-// for build, the image that was built, or what the instruction found at which its build stops.
+// for build, the image.
 func Container(ctx context.Context, in Inputs, at Workplace) (Inside, error) {
 	p, c, src := in.Project, in.Client, in.Source
 	if err := at.Check(p); err != nil {
@@ -140,13 +145,16 @@ func builtImage(ctx context.Context, in Inputs, at Workplace) (Inside, error) {
 	if err != nil {
 		return Inside{}, err
 	}
+	if at.Before != 0 {
+		ctr, err := spec.Before(ctx, in.Client, in.Source, at.Before)
+		return Inside{ctr, fmt.Sprintf("the image %s before line %d of its Dockerfile", spec.Name, at.Before)}, err
+	}
 	built, err := image.Build{Images: []image.Spec{spec}}.Run(ctx, in.Client, in.Source)
 	switch {
 	case err != nil:
 		return Inside{}, step.Explain(err)
 	case len(built.Stopped) > 0:
-		stopped := built.Stopped[0]
-		return Inside{stopped.Container, fmt.Sprintf("the image %s as it is before %s, where its build fails", spec.Name, stopped.At)}, nil
+		return Inside{}, fmt.Errorf("%s; to look at what that instruction finds, add --before %d", built.Reason, built.Stopped[0].Line)
 	case built.Verdict != graph.Passed:
 		return Inside{}, errors.New(built.Reason)
 	}
@@ -172,6 +180,11 @@ func FailedAt(result *graph.Result, p *project.Project) (Workplace, bool) {
 			if !slices.ContainsFunc(built.Images, func(b image.Built) bool { return b.Name == spec.Name }) {
 				at.Image = spec.Name
 				break
+			}
+		}
+		for _, stopped := range built.Stopped {
+			if stopped.Name == at.Image {
+				at.Before = stopped.Line
 			}
 		}
 	}

@@ -53,6 +53,7 @@ func TestWorkplaces(t *testing.T) {
 		"no image like it":  {both, pipelines.Workplace{Node: "build", Image: "xyzzy"}, "use api or batch"},
 		"no image":          {[]string{"a.py"}, pipelines.Workplace{Node: "build"}, "no Dockerfile"},
 		"an image for test": {both, pipelines.Workplace{Node: "test", Image: "api"}, "test has no images"},
+		"a line for test":   {both, pipelines.Workplace{Node: "test", Before: 3}, "test has no Dockerfile"},
 		"another language":  {[]string{"a.py"}, pipelines.Workplace{Node: "test", Language: pipelines.Go}, "no code of the language go"},
 		"no code":           {[]string{"api.Dockerfile"}, pipelines.Workplace{Node: "lint"}, "no Python and no Go code"},
 		"security of go":    {[]string{"go.mod", "main.go"}, pipelines.Workplace{Node: "security"}, "security scans no Go code"},
@@ -88,6 +89,8 @@ func TestFailedAt(t *testing.T) {
 	inGo := failed
 	inGo.Parts = map[string]graph.Verdict{pipelines.Python: graph.Passed, pipelines.Go: graph.Failed}
 	built := image.BuildResult{Result: failed, Images: []image.Built{{Name: "api"}}}
+	stopped := built
+	stopped.Stopped = []image.Stopped{{Name: "batch", Line: 7}}
 	both := detected(t, "a.py", "go.mod", "main.go", "api.Dockerfile", "batch.Dockerfile")
 	for name, test := range map[string]struct {
 		first, second func(context.Context) (any, error)
@@ -103,6 +106,7 @@ func TestFailedAt(t *testing.T) {
 		"the language":            {first: ends(inGo, nil), second: ends(nil, nil), project: both, want: pipelines.Workplace{Node: "first", Language: pipelines.Go}},
 		"the only language":       {first: ends(inGo, nil), second: ends(nil, nil), project: detected(t, "go.mod", "main.go"), want: pipelines.Workplace{Node: "first"}},
 		"the image":               {first: ends(built, nil), second: ends(nil, nil), project: both, want: pipelines.Workplace{Node: "first", Image: "batch"}},
+		"and its line":            {first: ends(stopped, nil), second: ends(nil, nil), project: both, want: pipelines.Workplace{Node: "first", Image: "batch", Before: 7}},
 		"nothing":                 {first: ends(nil, nil), second: ends(step.Skip("no need"), nil), project: both, none: true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -62,10 +62,12 @@ func TestLookInside(t *testing.T) {
 		require.Equal(t, 1, got.code)
 		line, found := strings.CutPrefix(got.lastLine(), "look inside: ")
 		require.True(t, found, got.lastLine())
-		require.Equal(t, program+" shell build batch --source "+source+" --engine embedded", line)
+		require.Equal(t, program+" shell build batch --before 4 --source "+source+" --engine embedded", line)
 		code, out := pasted(t, line+" -- cat here.txt")
 		require.Zero(t, code)
 		require.Equal(t, "by hand\n", out)
+		code, _ = pasted(t, strings.Replace(line, " --before 4", "", 1)+" -- true")
+		require.Equal(t, 2, code, "there is no image")
 	})
 	t.Run("what has no container is run again", func(t *testing.T) {
 		source := scores(t, edits{"docker/api.Dockerfile": "FROM python:3.11-slim\nCOPPY scores /app\n"})

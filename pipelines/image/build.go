@@ -75,10 +75,9 @@ type BuildResult struct {
 type Stopped struct {
 	// Name is the spec's.
 	Name string
-	// At is the instruction, for a person: "docker/api.Dockerfile:7".
-	At string
-	// Container is what the instruction found: user, folder and files as they were before it.
-	Container *dagger.Container
+	// Dockerfile and Line are where the instruction stands; see [Spec.Before].
+	Dockerfile string
+	Line       int
 }
 
 // Run builds all images; one that fails does not stop the others. The verdict is failed when an image can't be built
@@ -130,8 +129,8 @@ func (b Build) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory)
 				outputs = append(outputs, o.fault.screen())
 			}
 			result.Reports = result.Reports.WithNewFile(o.fault.report(), o.fault.document())
-			if o.fault.before != nil {
-				result.Stopped = append(result.Stopped, Stopped{o.fault.image, o.fault.place(), o.fault.before})
+			if o.fault.line > 0 && (o.fault.command != "" || o.fault.missing != "") {
+				result.Stopped = append(result.Stopped, Stopped{o.fault.image, o.fault.file, o.fault.line})
 			}
 		default:
 			result.Metrics["images"]++
@@ -231,11 +230,8 @@ func evaluate(ctx context.Context, c *dagger.Client, src *dagger.Directory, spec
 		}).Sync(ctx)
 		if err != nil {
 			err = diagnose(spec, dockerfile, err)
-			if f := (*fault)(nil); errors.As(err, &f) {
-				if f.command != "" {
-					f.printed(replay(ctx, dir, spec, platform, dockerfile, f.command))
-				}
-				f.before = before(dir, spec, platform, dockerfile, f)
+			if f := (*fault)(nil); errors.As(err, &f) && f.command != "" {
+				f.printed(replay(ctx, dir, spec, platform, dockerfile, f.command))
 			}
 			return Built{}, err
 		}

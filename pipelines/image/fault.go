@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"dagger.io/dagger"
-
 	"github.com/millrace-ci/millrace/pipelines/graph"
 	"github.com/millrace-ci/millrace/pipelines/report"
 )
@@ -30,8 +28,6 @@ type fault struct {
 	output string
 	// message is the engine's own.
 	message string
-	// before is the container in which the build stopped, where there is one.
-	before *dagger.Container
 }
 
 func (f *fault) Error() string {

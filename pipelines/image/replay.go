@@ -65,38 +65,3 @@ func captured(dockerfile, command string) string {
 		"(", run.Next.Value, ") 2>&1 | tail -c "+strconv.Itoa(step.MaxOutput)+" > "+replayedOutput+" || true", "MILLRACE-RUN", "")
 	return strings.Join(lines, "\n")
 }
-
-// before returns the container that the instruction of a fault found, or nil where the fault is no instruction's own.
-// It is not built here: all its layers are cached, and mostly nobody asks for it.
-func before(dir *dagger.Directory, spec Spec, platform dagger.Platform, dockerfile string, f *fault) *dagger.Container {
-	if f.command == "" && f.missing == "" {
-		return nil
-	}
-	cut := upTo(dockerfile, f.line)
-	if cut == "" {
-		return nil
-	}
-	return dir.WithNewFile(ownDockerfile, builtinSyntax(cut)).DockerBuild(dagger.DirectoryDockerBuildOpts{
-		Dockerfile: ownDockerfile, Platform: platform, BuildArgs: buildArgs(spec.Args), Secrets: spec.Secrets,
-	})
-}
-
-// upTo returns the Dockerfile up to the instruction that stands in that line, without it: its last stage is then the one
-// of the instruction. It returns "" when that leaves no stage.
-func upTo(dockerfile string, line int) string {
-	parsed, err := parser.Parse(strings.NewReader(dockerfile))
-	if err != nil {
-		return ""
-	}
-	staged := false
-	for _, node := range parsed.AST.Children {
-		if node.StartLine <= line && line <= node.EndLine {
-			if !staged || strings.EqualFold(node.Value, "FROM") {
-				return ""
-			}
-			return strings.Join(strings.SplitAfter(dockerfile, "\n")[:node.StartLine-1], "")
-		}
-		staged = staged || strings.EqualFold(node.Value, "FROM")
-	}
-	return ""
-}

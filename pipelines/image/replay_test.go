@@ -25,21 +25,3 @@ func TestCaptured(t *testing.T) {
 		})
 	}
 }
-
-func TestUpTo(t *testing.T) {
-	t.Parallel()
-	const stages = "# syntax=docker/dockerfile:1\nARG V=1\nFROM a AS one\nRUN make && \\\n    # why\n    make test\nFROM b\nCOPY --from=one /x /y\nUSER app\n"
-	for line, want := range map[int]string{
-		2:  "", // no stage yet
-		3:  "", // a stage's own beginning
-		4:  "# syntax=docker/dockerfile:1\nARG V=1\nFROM a AS one\n",
-		6:  "# syntax=docker/dockerfile:1\nARG V=1\nFROM a AS one\n",
-		7:  "",
-		8:  "# syntax=docker/dockerfile:1\nARG V=1\nFROM a AS one\nRUN make && \\\n    # why\n    make test\nFROM b\n",
-		0:  "",
-		99: "",
-	} {
-		require.Equal(t, want, upTo(stages, line), "line %d", line)
-	}
-	require.Empty(t, upTo("", 1))
-}
