@@ -132,7 +132,7 @@ func (f sourceFlags) detect(source string) (*project.Project, error) {
 	if f.Config != "" {
 		data, err := os.ReadFile(f.Config)
 		if err != nil {
-			return nil, usageError{fmt.Errorf("read the configuration: %w", err)}
+			return nil, usageError{f.noConfig(err)}
 		}
 		config = &project.File{Name: f.Config, Data: data}
 	}
@@ -142,6 +142,26 @@ func (f sourceFlags) detect(source string) (*project.Project, error) {
 		return nil, fmt.Errorf("%s: %w", source, err)
 	}
 	return p, err
+}
+
+// noConfig says what to do about a configuration that can't be read.
+func (f sourceFlags) noConfig(err error) error {
+	inSource := filepath.Join(f.Source, f.Config)
+	info, found := os.Stat(f.Config)
+	switch {
+	case found == nil && info.IsDir():
+		return fmt.Errorf("the configuration %q is a folder: name a file with --config", f.Config)
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("read the configuration: %w", err)
+	case !filepath.IsAbs(f.Config) && exists(inSource):
+		return fmt.Errorf("the configuration %q does not exist: did you mean --config %s?", f.Config, inSource)
+	}
+	return fmt.Errorf("the configuration %q does not exist: name a file with --config, or leave it out for the source's own", f.Config)
+}
+
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
 }
 
 // detectRef asks the flags, the CI host and git what the run is for.
@@ -229,6 +249,9 @@ func (p *prepared) upload(c *dagger.Client) *dagger.Directory {
 
 // execute runs the graph that build makes, shows it, and writes its records.
 func (p *pipeline) execute(ctx context.Context, s *streams, build func(pipelines.Inputs) *graph.Graph, options ...graph.RunOption) error {
+	if p.Timeout <= 0 {
+		return usagef("--timeout %s leaves no time to run in", p.Timeout)
+	}
 	ready, err := p.prepare(ctx)
 	if err != nil {
 		return err
