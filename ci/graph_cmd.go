@@ -30,7 +30,7 @@ func cicd(in pipelines.Inputs) *graph.Graph { return pipelines.CICD(in).Graph }
 
 type cicdCmd struct {
 	pipeline
-	selection
+	selection `group:"What runs:"`
 }
 
 func (c *cicdCmd) Run(ctx context.Context, s *streams) error {
@@ -39,7 +39,7 @@ func (c *cicdCmd) Run(ctx context.Context, s *streams) error {
 
 type runCmd struct {
 	pipeline
-	FromFailed bool     `help:"Run again what failed in the last run, and what follows it: the run recorded in --out, else the last one on this source. What passed is not run again, unless the source has changed and it comes before."`
+	FromFailed bool     `group:"What runs:" help:"Run again what failed in the last run, and what follows it: the run recorded in --out, else the last one on this source. What passed is not run again, unless the source has changed and it comes before."`
 	Nodes      []string `arg:"" optional:"" help:"Nodes to run, and those whose output they need: lint, test, security, build, coverage, publish."`
 }
 
@@ -58,9 +58,9 @@ func (c *runCmd) Run(ctx context.Context, s *streams) error {
 
 // oneStep is what the commands that run a single step of the graph have in common: they publish nothing.
 type oneStep struct {
-	sourceFlags
-	refFlags
-	runFlags
+	sourceFlags `group:"Source:"`
+	refFlags    `group:"What the run is for:"`
+	runFlags    `group:"How it runs:"`
 }
 
 func (o oneStep) run(ctx context.Context, s *streams, node string) error {
@@ -93,12 +93,12 @@ func (c *publishCmd) Run(ctx context.Context, s *streams) error {
 }
 
 type planCmd struct {
-	sourceFlags
-	refFlags
-	registryFlag
-	engineFlag
-	selection
-	Format string `enum:"text,json,mermaid,svg" default:"text" placeholder:"FORM" help:"Form of the plan: text, json, mermaid or svg (default: text)."`
+	sourceFlags  `group:"Source:"`
+	refFlags     `group:"What the run is for:"`
+	registryFlag `group:"Where images go:"`
+	engineFlag   `group:"How it runs:"`
+	selection    `group:"What runs:"`
+	Format       string `group:"What is printed:" enum:"text,json,mermaid,svg" default:"text" placeholder:"FORM" help:"Form of the plan: text, json, mermaid or svg (default: text)."`
 }
 
 func (c *planCmd) Run(ctx context.Context, s *streams) error {

@@ -72,10 +72,10 @@ type verboseFlag struct {
 
 // pipeline is what the commands that run a graph have in common.
 type pipeline struct {
-	sourceFlags
-	refFlags
-	registryFlags
-	runFlags
+	sourceFlags   `group:"Source:"`
+	refFlags      `group:"What the run is for:"`
+	registryFlags `group:"Where images go:"`
+	runFlags      `group:"How it runs:"`
 
 	// again is the command that runs only the given node again, if that is not "run".
 	again string
