@@ -117,7 +117,7 @@ func left(t *testing.T, cmd *exec.Cmd, screen *record) int {
 	go func() { ended <- cmd.Wait() }()
 	select {
 	case <-ended:
-	case <-time.After(time.Minute):
+	case <-time.After(longest):
 		require.FailNow(t, "the program does not end", "%s", screen)
 	}
 	return cmd.ProcessState.ExitCode()
