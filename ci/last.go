@@ -190,7 +190,7 @@ func (l *lastRun) leftOut(plan graph.Plan, same bool) map[string]string {
 
 // fingerprint asks, besides everything else, what identifies the content that a run works on. The function that it
 // returns waits for the answer, which is empty when there is none.
-func (p *prepared) fingerprint(ctx context.Context, source *dagger.Directory) func() string {
+func (p *prepared) fingerprint(ctx context.Context, source *dagger.Directory) func(context.Context) string {
 	answer := make(chan struct{})
 	var text string
 	go func() {
@@ -210,5 +210,12 @@ func (p *prepared) fingerprint(ctx context.Context, source *dagger.Directory) fu
 		}
 		text = "sha256:" + hex.EncodeToString(sum.Sum(nil))
 	}()
-	return func() string { <-answer; return text }
+	return func(ctx context.Context) string {
+		select {
+		case <-answer:
+			return text
+		case <-ctx.Done():
+			return ""
+		}
+	}
 }

@@ -359,7 +359,7 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 	fingerprint := p.fingerprint(ctx, in.Source)
 	g := build(in)
 	if p.last != nil {
-		if options, err = p.last.takeUp(g, p.last.same(s, fingerprint()), options); err != nil {
+		if options, err = p.last.takeUp(g, p.last.same(s, fingerprint(ctx)), options); err != nil {
 			return err
 		}
 	}
@@ -372,7 +372,9 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 	show.close()
 
 	record := pipelines.NewRun(result, p.ref, report.Engine{Kind: string(chosen.Kind), Version: chosen.Version})
-	record.Source = fingerprint()
+	patience, stop := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // it has been answered long ago, or never will
+	record.Source = fingerprint(patience)
+	stop()
 	if p.Out != "" {
 		if err := writeOut(context.WithoutCancel(ctx), p.Out, record, result); err != nil {
 			// The verdict stands, whatever becomes of the reports.
