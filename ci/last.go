@@ -16,6 +16,7 @@ import (
 	"dagger.io/dagger"
 
 	"github.com/millrace-ci/millrace/ci/engine"
+	"github.com/millrace-ci/millrace/pipelines"
 	"github.com/millrace-ci/millrace/pipelines/graph"
 	"github.com/millrace-ci/millrace/pipelines/report"
 )
@@ -53,7 +54,7 @@ func keep(on *engine.Engine, source string, record report.Run) {
 }
 
 // open reads the record of the last run, and says what is wrong with it before anything runs.
-func (l *lastRun) open(p *prepared, g *graph.Graph) error {
+func (l *lastRun) open(s *streams, p *prepared, g *graph.Graph) error {
 	none := fmt.Errorf("there is no record of a run on %s: begin with: %s", p.Source, p.command("ci-cd"))
 	if p.Out != "" {
 		l.file = filepath.Join(p.Out, "run.json")
@@ -75,7 +76,19 @@ func (l *lastRun) open(p *prepared, g *graph.Graph) error {
 	if err != nil {
 		return usageError{fmt.Errorf("the record of the last run, %s: %w", l.file, err)}
 	}
-	return l.fits(g.Plan())
+	if err := l.fits(g.Plan()); err != nil {
+		return err
+	}
+	now := pipelines.NewRun(&graph.Result{}, p.ref, report.Engine{}).Ref
+	if before, this := purpose(l.record.Ref), purpose(now); before != this {
+		fmt.Fprintf(s.stderr, "note: the last run was for %q, and this one is for %q; --event and --ref set it\n", before, this)
+	}
+	return nil
+}
+
+// purpose is what a run is for, whatever the commit: it decides what is published.
+func purpose(ref report.Ref) string {
+	return report.Ref{Event: ref.Event, Branch: ref.Branch, Tag: ref.Tag, PullRequest: ref.PullRequest}.String()
 }
 
 // fits checks that the record is one of this graph, and that there is something to do.

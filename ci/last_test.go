@@ -165,12 +165,19 @@ func TestFromFailedWithoutAUsableRecord(t *testing.T) {
 // A plan of what would run needs no engine: it takes the source for the same.
 func TestFromFailedAsAPlan(t *testing.T) {
 	out := t.TempDir()
-	data := must(json.Marshal(recorded("pfppuu")))
+	last := recorded("pfppuu")
+	last.Ref = report.Ref{Event: "push", Branch: "main", SHA: "0123456789abcdef0123456789abcdef01234567"}
+	data := must(json.Marshal(last))
 	require.NoError(t, os.WriteFile(filepath.Join(out, "run.json"), data, 0o644))
-	status, stdout, stderr := call("run", "--from-failed", "--dry-run", "--engine", "embedded", "--source", example, "--out", out)
+	again := []string{"run", "--from-failed", "--dry-run", "--engine", "embedded", "--source", example, "--out", out}
+	status, stdout, stderr := call(append(again, "--event", "push", "--ref", "main")...)
 	require.Zero(t, status, stderr)
 	require.Contains(t, stdout, passedBefore)
 	require.Contains(t, stderr, "if the source has changed")
+	require.NotContains(t, stderr, "the last run was for")
+	status, _, stderr = call(append(again, "--event", "manual")...)
+	require.Zero(t, status, stderr)
+	require.Contains(t, stderr, `the last run was for "push to main", and this one is for "manual run`)
 }
 
 func must[T any](v T, err error) T {
