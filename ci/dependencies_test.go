@@ -27,6 +27,7 @@ var layers = []struct {
 	{"what steps share", []string{"pipelines/step"}},
 	{"reports", []string{"pipelines/report"}},
 	{"leaves", []string{"pipelines/graph", "pipelines/host", "pipelines/project"}},
+	{"what leaves share", []string{"pipelines/spelling"}},
 }
 
 func TestDependenciesPointDown(t *testing.T) {

@@ -57,6 +57,7 @@ type display struct {
 
 type nodeLine struct {
 	name    string
+	skip    string // why it will not run, where that is known beforehand
 	started time.Time
 	retry   string
 	record  *graph.Record
@@ -65,7 +66,10 @@ type nodeLine struct {
 func newDisplay(s *streams, plan graph.Plan, on *engine.Engine) *display {
 	d := &display{w: s.stderr, columns: terminalWidth(s.stderr), index: map[string]*nodeLine{}, stop: make(chan struct{})}
 	for _, n := range plan.Nodes {
-		line := &nodeLine{name: n.Name}
+		if n.Skip == graph.NotSelected {
+			continue // whoever asks for one step does not want to read which others there are
+		}
+		line := &nodeLine{name: n.Name, skip: n.Skip}
 		d.nodes = append(d.nodes, line)
 		d.index[n.Name] = line
 		d.names = max(d.names, len(n.Name))
@@ -123,7 +127,10 @@ func short(reference string) string { return strings.TrimPrefix(reference, "libr
 func (d *display) observe(e graph.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	n := d.index[e.Node]
+	n, shown := d.index[e.Node]
+	if !shown {
+		return
+	}
 	switch e.Kind {
 	case graph.Started:
 		n.started = e.Record.Started
@@ -180,6 +187,8 @@ func (d *display) lines(now time.Time) []string {
 		switch {
 		case n.record != nil:
 			lines = append(lines, d.ended(n))
+		case n.skip != "":
+			lines = append(lines, fmt.Sprintf("- %-*s  %-12s %7s  %s", d.names, n.name, graph.Skipped, "", n.skip))
 		case n.started.IsZero():
 			lines = append(lines, fmt.Sprintf("· %-*s  waiting", d.names, n.name))
 		default:

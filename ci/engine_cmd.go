@@ -22,7 +22,7 @@ type engineCmd struct {
 }
 
 type engineFlag struct {
-	Engine engine.Kind `enum:"auto,session,runner,runtime,embedded" default:"auto" help:"Engine: auto, session, runner, runtime or embedded (default: auto)."`
+	Engine engine.Kind `enum:"auto,session,runner,runtime,embedded" default:"auto" placeholder:"KIND" help:"Engine: auto, session, runner, runtime or embedded (default: auto)."`
 }
 
 func (f engineFlag) choose(ctx context.Context, s *streams) (*engine.Engine, error) {

@@ -14,11 +14,13 @@ import (
 
 type formatCmd struct {
 	sourceFlags
-	runFlags
+	DryRun bool `help:"Only name the files that would change."`
+	engineFlag
+	verboseFlag
 }
 
 func (c *formatCmd) Run(ctx context.Context, s *streams) error {
-	p := prepared{pipeline: &pipeline{sourceFlags: c.sourceFlags, runFlags: c.runFlags}}
+	p := prepared{pipeline: &pipeline{sourceFlags: c.sourceFlags, runFlags: runFlags{engineFlag: c.engineFlag, verboseFlag: c.verboseFlag}}}
 	var err error
 	if p.source, err = c.sourceDir(); err != nil {
 		return err

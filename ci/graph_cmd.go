@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 
 	"github.com/millrace-ci/millrace/pipelines"
 	"github.com/millrace-ci/millrace/pipelines/graph"
@@ -29,7 +30,7 @@ func cicd(in pipelines.Inputs) *graph.Graph { return pipelines.CICD(in).Graph }
 
 type cicdCmd struct {
 	pipeline
-	selection
+	selection `group:"What runs:"`
 }
 
 func (c *cicdCmd) Run(ctx context.Context, s *streams) error {
@@ -38,52 +39,72 @@ func (c *cicdCmd) Run(ctx context.Context, s *streams) error {
 
 type runCmd struct {
 	pipeline
-	Nodes []string `arg:"" help:"Nodes to run, and those whose output they need."`
+	FromFailed bool     `group:"What runs:" help:"Run again what failed in the last run, and what follows it: the run recorded in --out, else the last one on this source. What passed is not run again, unless the source has changed and it comes before."`
+	Nodes      []string `arg:"" optional:"" help:"Nodes to run, and those whose output they need: lint, test, security, build, coverage, publish."`
 }
 
 func (c *runCmd) Run(ctx context.Context, s *streams) error {
+	switch {
+	case c.FromFailed && len(c.Nodes) > 0:
+		return usagef("--from-failed chooses the nodes itself: leave out %s, or --from-failed", strings.Join(c.Nodes, " "))
+	case c.FromFailed:
+		c.last = &lastRun{}
+		return c.execute(ctx, s, cicd)
+	case len(c.Nodes) == 0:
+		return usagef("name the nodes to run, or add --from-failed; for all of them: %s", c.pipeline.command("ci-cd"))
+	}
 	return c.execute(ctx, s, cicd, graph.Only(c.Nodes...))
 }
 
-type lintCmd struct{ pipeline }
-
-func (c *lintCmd) Run(ctx context.Context, s *streams) error {
-	return c.execute(ctx, s, cicd, graph.Only("lint"))
+// oneStep is what the commands that run a single step of the graph have in common: they publish nothing.
+type oneStep struct {
+	sourceFlags `group:"Source:"`
+	refFlags    `group:"What the run is for:"`
+	runFlags    `group:"How it runs:"`
 }
 
-type testCmd struct{ pipeline }
-
-func (c *testCmd) Run(ctx context.Context, s *streams) error {
-	return c.execute(ctx, s, cicd, graph.Only("test"))
+func (o oneStep) run(ctx context.Context, s *streams, node string) error {
+	p := pipeline{sourceFlags: o.sourceFlags, refFlags: o.refFlags, runFlags: o.runFlags}
+	return p.execute(ctx, s, cicd, graph.Only(node))
 }
 
-type securityCmd struct{ pipeline }
+type lintCmd struct{ oneStep }
 
-func (c *securityCmd) Run(ctx context.Context, s *streams) error {
-	return c.execute(ctx, s, cicd, graph.Only("security"))
-}
+func (c *lintCmd) Run(ctx context.Context, s *streams) error { return c.run(ctx, s, "lint") }
 
-type buildCmd struct{ pipeline }
+type testCmd struct{ oneStep }
 
-func (c *buildCmd) Run(ctx context.Context, s *streams) error {
-	return c.execute(ctx, s, cicd, graph.Only("build"))
-}
+func (c *testCmd) Run(ctx context.Context, s *streams) error { return c.run(ctx, s, "test") }
+
+type securityCmd struct{ oneStep }
+
+func (c *securityCmd) Run(ctx context.Context, s *streams) error { return c.run(ctx, s, "security") }
+
+type buildCmd struct{ oneStep }
+
+func (c *buildCmd) Run(ctx context.Context, s *streams) error { return c.run(ctx, s, "build") }
 
 type publishCmd struct{ pipeline }
 
 func (c *publishCmd) Run(ctx context.Context, s *streams) error {
 	// Whoever types "publish" wants it published.
+	c.again = "publish"
 	return c.execute(ctx, s, func(in pipelines.Inputs) *graph.Graph { return cicd(pipelines.PublishAnyway(in)) }, graph.Only("publish"))
 }
 
 type planCmd struct {
-	pipeline
-	selection
-	Format string `enum:"text,json,mermaid,svg" default:"text" help:"Form of the plan: text, json, mermaid or svg (default: text)."`
+	sourceFlags  `group:"Source:"`
+	refFlags     `group:"What the run is for:"`
+	registryFlag `group:"Where images go:"`
+	engineFlag   `group:"How it runs:"`
+	selection    `group:"What runs:"`
+	Format       string `group:"What is printed:" enum:"text,json,mermaid,svg" default:"text" placeholder:"FORM" help:"Form of the plan: text, json, mermaid or svg (default: text)."`
 }
 
 func (c *planCmd) Run(ctx context.Context, s *streams) error {
-	ready, err := c.prepare(ctx)
+	p := pipeline{sourceFlags: c.sourceFlags, refFlags: c.refFlags}
+	p.Registry, p.Engine = c.Registry, c.Engine
+	ready, err := p.prepare(ctx)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,8 @@ import (
 
 // cli is the command tree.
 type cli struct {
+	Version versionFlag `help:"Print the versions of this program and of its engine."`
+
 	CICD     cicdCmd     `cmd:"" name:"ci-cd" help:"Lint, test, scan, build and publish: the whole ci-cd graph."`
 	Lint     lintCmd     `cmd:"" help:"Check style and types."`
 	Format   formatCmd   `cmd:"" help:"Rewrite the source's Python code with isort and black."`
@@ -27,7 +29,7 @@ type cli struct {
 	Build    buildCmd    `cmd:"" help:"Build the images."`
 	Publish  publishCmd  `cmd:"" help:"Build the images and push them to a registry, whatever the branch; runs no tests."`
 	Plan     planCmd     `cmd:"" help:"Show what a graph would run, and why not."`
-	Run      runCmd      `cmd:"" help:"Run some nodes of the ci-cd graph."`
+	Run      runCmd      `cmd:"" help:"Run some nodes of the ci-cd graph, or again what failed."`
 	Shell    shellCmd    `cmd:"" help:"Open a shell in the container that a step runs in."`
 	Notify   notifyCmd   `cmd:"" help:"Send a test message, or one about an earlier run, to those whom runs notify."`
 	Config   configCmd   `cmd:"" help:"Print the effective configuration: what was detected, overruled by millrace.yaml."`
@@ -57,16 +59,12 @@ func run(args []string, stdout, stderr io.Writer) (status int) {
 		}
 	}()
 	var c cli
-	parser, err := kong.New(&c,
-		kong.Name("ci"),
-		kong.Description("millrace: CI/CD pipelines for ML platforms, as containers on the Dagger engine.\n\nExit status: 0 passed, 1 failed (the code is at fault), 2 usage or configuration, 3 errored (the machinery is at fault), 4 inconclusive, 130 interrupted."),
+	parser, err := kong.New(&c, append(options(),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { panic(exit(code)) }),
-		kong.UsageOnError(),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 110}),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(&streams{stdout: stdout, stderr: stderr}),
-	)
+	)...)
 	if err != nil {
 		fmt.Fprintln(stderr, "ci:", err)
 		return exitUsage
@@ -77,6 +75,16 @@ func run(args []string, stdout, stderr io.Writer) (status int) {
 		return exitUsage
 	}
 	return statusOf(command.Run(), ctx, stderr)
+}
+
+// options are how the command line is read.
+func options() []kong.Option {
+	return []kong.Option{
+		kong.Name("ci"),
+		kong.Description("millrace: CI/CD pipelines for ML platforms, as containers on the Dagger engine.\n\nExit status: 0 passed, 1 failed (the code is at fault), 2 usage or configuration, 3 errored (the machinery is at fault), 4 inconclusive, 130 interrupted."),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 110}),
+	}
 }
 
 // statusOf prints an error and turns it into the process's exit status.

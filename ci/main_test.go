@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
 )
@@ -30,23 +31,49 @@ func TestMistakesAreSaidBeforeAnyEngineIsAsked(t *testing.T) {
 	require.NoError(t, os.Mkdir(broken, 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(broken, "main.py"), nil, 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(broken, "millrace.yaml"), []byte("test:\n  covrage: 80\n"), 0o644))
+	lost := filepath.Join(dir, "lost")
+	require.NoError(t, os.CopyFS(lost, fstest.MapFS{
+		"main.py": {}, "api.Dockerfile": {Data: []byte("FROM scratch\n")},
+		"millrace.yaml": {Data: []byte("python: {requirements: [reqs.txt]}\n")},
+	}))
+	misspelt := filepath.Join(dir, "misspelt.yaml")
+	require.NoError(t, os.WriteFile(misspelt, []byte("images:\n  - name: ap1\n    skip: true\n"), 0o644))
 	for name, test := range map[string]struct {
 		args []string
 		want []string
 	}{
-		"no command":               {nil, []string{"expected one of"}},
-		"unknown command":          {[]string{"deploi"}, []string{"deploi"}},
-		"unknown flag":             {[]string{"ci-cd", "--sauce", "x"}, []string{"--sauce", "--source"}},
-		"source is missing":        {[]string{"ci-cd", "--source", dir + "/nowhere"}, []string{"nowhere", "does not exist", "--source"}},
-		"source is a file":         {[]string{"ci-cd", "--source", file}, []string{"file.py", "is a file", "--source"}},
-		"source is empty":          {[]string{"ci-cd", "--source", empty}, []string{"empty"}},
-		"typing error in config":   {[]string{"ci-cd", "--source", broken}, []string{"millrace.yaml", "covrage", "coverage", "2"}},
-		"config is missing":        {[]string{"ci-cd", "--source", example, "--config", dir + "/none.yaml"}, []string{"none.yaml"}},
-		"unknown event":            {[]string{"ci-cd", "--source", example, "--event", "puhs"}, []string{"--event", "push"}},
-		"unknown node":             {[]string{"ci-cd", "--source", example, "--only", "tset"}, []string{"tset", "test"}},
-		"unknown engine":           {[]string{"ci-cd", "--source", example, "--engine", "warp"}, []string{"--engine"}},
-		"a registry with a scheme": {[]string{"ci-cd", "--source", example, "--registry", "https://ghcr.io/acme"}, []string{"https://ghcr.io/acme", "without https://"}},
-		"unknown form of a plan":   {[]string{"plan", "--source", example, "--format", "gif"}, []string{"--format"}},
+		"no command":                {nil, []string{"expected one of"}},
+		"unknown command":           {[]string{"deploi"}, []string{"deploi"}},
+		"unknown flag":              {[]string{"ci-cd", "--sauce", "x"}, []string{"--sauce", "--source"}},
+		"source is missing":         {[]string{"ci-cd", "--source", dir + "/nowhere"}, []string{"nowhere", "does not exist", "--source"}},
+		"source is a file":          {[]string{"ci-cd", "--source", file}, []string{"file.py", "is a file", "--source"}},
+		"source is empty":           {[]string{"ci-cd", "--source", empty}, []string{"empty"}},
+		"typing error in config":    {[]string{"ci-cd", "--source", broken}, []string{"millrace.yaml", "covrage", "coverage", "2"}},
+		"config is missing":         {[]string{"ci-cd", "--source", example, "--config", dir + "/none.yaml"}, []string{"none.yaml", "does not exist", "--config"}},
+		"config lies in the source": {[]string{"ci-cd", "--source", broken, "--config", "millrace.yaml"}, []string{"does not exist", "did you mean --config " + filepath.Join(broken, "millrace.yaml")}},
+		"config is a folder":        {[]string{"ci-cd", "--source", example, "--config", dir}, []string{"is a folder", "--config"}},
+		"config names no file":      {[]string{"ci-cd", "--source", lost}, []string{"millrace.yaml:1:25", "reqs.txt", "does not exist"}},
+		"config skips no image":     {[]string{"ci-cd", "--source", lost, "--config", misspelt}, []string{"misspelt.yaml:2:11", "ap1", "did you mean \"api\"?"}},
+		"reports in a file":         {[]string{"ci-cd", "--source", example, "--engine", "embedded", "--out", file}, []string{"file.py", "not a directory"}},
+		"no time":                   {[]string{"ci-cd", "--source", example, "--timeout", "0s"}, []string{"--timeout 0s"}},
+		"unknown event":             {[]string{"ci-cd", "--source", example, "--event", "puhs"}, []string{"--event", "push"}},
+		"unknown node":              {[]string{"ci-cd", "--source", example, "--only", "tset"}, []string{"tset", "test"}},
+		"unknown engine":            {[]string{"ci-cd", "--source", example, "--engine", "warp"}, []string{"--engine"}},
+		"a registry with a scheme":  {[]string{"ci-cd", "--source", example, "--registry", "https://ghcr.io/acme"}, []string{"https://ghcr.io/acme", "without https://"}},
+		"nothing left":              {[]string{"ci-cd", "--source", example, "--only", "lint", "--skip", "lint"}, []string{"nothing is left to run", "--only", "--skip"}},
+		"nothing left of a plan":    {[]string{"plan", "--source", example, "--only", "build", "--skip", "build"}, []string{"nothing is left to run"}},
+		"no node to run":            {[]string{"run", "--source", example}, []string{"--from-failed", "ci-cd --source " + example}},
+		"a shell in no node":        {[]string{"shell", "tset", "--source", example}, []string{"no node \"tset\"", "\"test\""}},
+		"a shell in publish":        {[]string{"shell", "publish", "--source", example}, []string{"no container", "build"}},
+		"a shell in coverage":       {[]string{"shell", "coverage", "--source", example}, []string{"no container", "test"}},
+		"a shell in no image":       {[]string{"shell", "build", "apii", "--source", example}, []string{"apii", "did you mean \"api\"?"}},
+		"a shell in which image":    {[]string{"shell", "build", "--source", example}, []string{"api, batch, monitoring or training"}},
+		"a shell without terminal":  {[]string{"shell", "test", "--source", example, "--engine", "embedded"}, []string{"needs a terminal", "shell test -- ls"}},
+		"a shell in no language":    {[]string{"shell", "test", "--language", "go", "--source", example}, []string{"no code of the language go"}},
+		"interactive, no terminal":  {[]string{"ci-cd", "--interactive", "--source", example, "--engine", "embedded"}, []string{"--interactive needs a terminal", "shell NODE --source " + example}},
+		"interactive plan":          {[]string{"test", "--interactive", "--dry-run", "--source", example}, []string{"--interactive", "--dry-run"}},
+		"a flag that does nothing":  {[]string{"format", "--parallelism", "2", "--source", example}, []string{"--parallelism"}},
+		"unknown form of a plan":    {[]string{"plan", "--source", example, "--format", "gif"}, []string{"--format"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status, stdout, stderr := call(test.args...)
@@ -117,6 +144,13 @@ func TestConfigPrintsWhatWasDetected(t *testing.T) {
 	for _, want := range []string{"backend", "api", "batch", "monitoring", "training", "coverage: 80"} {
 		require.Contains(t, stdout, want)
 	}
+}
+
+func TestVersion(t *testing.T) {
+	status, stdout, stderr := call("--version")
+	require.Zero(t, status)
+	require.Empty(t, stderr)
+	require.Regexp(t, `^millrace \S+, Dagger engine v0\.\d+\.\d+, go\S+ \w+/\w+\n$`, stdout)
 }
 
 func TestHelp(t *testing.T) {

@@ -40,31 +40,47 @@ type refFlags struct {
 	SHA   string `name:"sha" placeholder:"SHA" help:"Commit (default: what the CI host says, else git)."`
 }
 
-// registryFlags say where images go.
+// registryFlag says where images go.
+type registryFlag struct {
+	Registry string `placeholder:"HOST/PATH" help:"Where images are published (default: millrace.yaml's, else the embedded engine's own registry)."`
+}
+
+// registryFlags say where images go, and as whom.
 type registryFlags struct {
-	Registry         string `placeholder:"HOST/PATH" help:"Where images are published (default: millrace.yaml's, else the embedded engine's own registry)."`
+	registryFlag
 	RegistryUser     string `placeholder:"NAME" env:"REGISTRY_USER" help:"User name for the registry."`
 	RegistryPassword string `name:"registry-password-env" placeholder:"VARIABLE" default:"REGISTRY_PASSWORD" help:"Environment variable that holds the registry's password, never the password itself (default: REGISTRY_PASSWORD)."`
 }
 
 // runFlags say how a graph is run.
 type runFlags struct {
-	KeepGoing   bool          `help:"Go on with what a failure does not block, instead of ending the run."`
-	DryRun      bool          `help:"Only show what would happen."`
 	Out         string        `placeholder:"DIR" help:"Folder for run.json, summaries and every step's reports."`
+	KeepGoing   bool          `help:"Go on with what a failure does not block, instead of ending the run."`
+	DryRun      bool          `xor:"dry" help:"Only show what would happen."`
+	Interactive bool          `xor:"dry" short:"i" help:"After a failure, open a shell in the container of the step that failed."`
 	Fresh       bool          `help:"Run the tests again even if nothing changed since they last ran."`
 	Parallelism int           `default:"0" placeholder:"N" help:"Nodes at a time (default: no bound)."`
-	Timeout     time.Duration `default:"2h" help:"End the run after this time (default: 2h)."`
-	Engine      engine.Kind   `enum:"auto,session,runner,runtime,embedded" default:"auto" help:"Engine: auto, session, runner, runtime or embedded (default: auto)."`
-	Verbose     bool          `short:"v" help:"Show what the engine says of its work."`
+	Timeout     time.Duration `default:"2h" placeholder:"TIME" help:"End the run after this time (default: 2h)."`
+	engineFlag
+	verboseFlag
+}
+
+// verboseFlag shows the engine's own words.
+type verboseFlag struct {
+	Verbose bool `short:"v" help:"Show what the engine says of its work."`
 }
 
 // pipeline is what the commands that run a graph have in common.
 type pipeline struct {
-	sourceFlags
-	refFlags
-	registryFlags
-	runFlags
+	sourceFlags   `group:"Source:"`
+	refFlags      `group:"What the run is for:"`
+	registryFlags `group:"Where images go:"`
+	runFlags      `group:"How it runs:"`
+
+	// again is the command that runs only the given node again, if that is not "run".
+	again string
+	// last is the run that this one takes up, if it does.
+	last *lastRun
 }
 
 // prepared is a pipeline whose flags, configuration and place are known. No engine has been asked for anything yet.
@@ -116,7 +132,7 @@ func (f sourceFlags) detect(source string) (*project.Project, error) {
 	if f.Config != "" {
 		data, err := os.ReadFile(f.Config)
 		if err != nil {
-			return nil, usageError{fmt.Errorf("read the configuration: %w", err)}
+			return nil, usageError{f.noConfig(err)}
 		}
 		config = &project.File{Name: f.Config, Data: data}
 	}
@@ -126,6 +142,26 @@ func (f sourceFlags) detect(source string) (*project.Project, error) {
 		return nil, fmt.Errorf("%s: %w", source, err)
 	}
 	return p, err
+}
+
+// noConfig says what to do about a configuration that can't be read.
+func (f sourceFlags) noConfig(err error) error {
+	inSource := filepath.Join(f.Source, f.Config)
+	info, found := os.Stat(f.Config)
+	switch {
+	case found == nil && info.IsDir():
+		return fmt.Errorf("the configuration %q is a folder: name a file with --config", f.Config)
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("read the configuration: %w", err)
+	case !filepath.IsAbs(f.Config) && exists(inSource):
+		return fmt.Errorf("the configuration %q does not exist: did you mean --config %s?", f.Config, inSource)
+	}
+	return fmt.Errorf("the configuration %q does not exist: name a file with --config, or leave it out for the source's own", f.Config)
+}
+
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
 }
 
 // detectRef asks the flags, the CI host and git what the run is for.
@@ -214,6 +250,9 @@ func (p *prepared) upload(c *dagger.Client) *dagger.Directory {
 
 // execute runs the graph that build makes, shows it, and writes its records.
 func (p *pipeline) execute(ctx context.Context, s *streams, build func(pipelines.Inputs) *graph.Graph, options ...graph.RunOption) error {
+	if p.Timeout <= 0 {
+		return usagef("--timeout %s leaves no time to run in", p.Timeout)
+	}
 	ready, err := p.prepare(ctx)
 	if err != nil {
 		return err
@@ -222,13 +261,29 @@ func (p *pipeline) execute(ctx context.Context, s *streams, build func(pipelines
 		options = append(options, graph.KeepGoing())
 	}
 	options = append(options, graph.Parallelism(p.Parallelism))
+	if p.last != nil {
+		if err := p.last.open(s, ready, build(ready.inputs(nil, ""))); err != nil {
+			return err
+		}
+	}
 	if p.DryRun {
 		return ready.plan(ctx, s, build, "text", options...)
 	}
-	if err := build(ready.inputs(nil, "")).Check(options...); err != nil {
-		return usageError{err}
+	if err := check(build(ready.inputs(nil, "")), options...); err != nil {
+		return err
 	}
 	return ready.runGraph(ctx, s, build, options...)
+}
+
+// check finds mistakes in what was asked of a graph.
+func check(g *graph.Graph, options ...graph.RunOption) error {
+	if err := g.Check(options...); err != nil {
+		return usageError{err}
+	}
+	if g.LeavesNothing(options...) {
+		return usagef("nothing is left to run: --only and --skip leave out every node")
+	}
+	return nil
 }
 
 // plan prints the plan. The engine is only chosen, not started.
@@ -242,8 +297,14 @@ func (p *prepared) plan(ctx context.Context, s *streams, build func(pipelines.In
 		own = engine.DefaultRegistry
 	}
 	g := build(p.inputs(nil, own))
-	if err := g.Check(options...); err != nil {
-		return usageError{err}
+	if p.last != nil {
+		fmt.Fprintln(s.stderr, "note: if the source has changed since that run, what comes before these steps is run again too")
+		if options, err = p.last.takeUp(g, true, options); err != nil {
+			return err
+		}
+	}
+	if err := check(g, options...); err != nil {
+		return err
 	}
 	plan := g.Plan(options...)
 	var text string
@@ -269,16 +330,20 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 	for _, w := range p.project.Warnings {
 		fmt.Fprintln(s.stderr, "warning:", w)
 	}
+	whole := ctx
 	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
 	defer cancel()
+	chosen, err := engine.Choose(ctx, p.Engine, os.Getenv, s.progress())
+	if err != nil {
+		return usageError{err}
+	}
+	if p.Interactive && !canOpen(chosen) {
+		return usagef("--interactive needs a terminal: leave it out, and open a shell by hand after a failure, with: %s", p.command("shell", "NODE"))
+	}
 	if p.Out != "" {
 		if err := os.MkdirAll(p.Out, 0o755); err != nil {
 			return usageError{fmt.Errorf("make the folder for reports: %w", err)}
 		}
-	}
-	chosen, err := engine.Choose(ctx, p.Engine, os.Getenv, s.progress())
-	if err != nil {
-		return usageError{err}
 	}
 	log, err := p.engineLog(s)
 	if err != nil {
@@ -294,7 +359,14 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 	}
 	defer hangUp(c)
 
-	g := build(p.inputs(c, chosen.Registry))
+	in := p.inputs(c, chosen.Registry)
+	fingerprint := p.fingerprint(ctx, in.Source)
+	g := build(in)
+	if p.last != nil {
+		if options, err = p.last.takeUp(g, p.last.same(s, fingerprint(ctx)), options); err != nil {
+			return err
+		}
+	}
 	plan := g.Plan(options...)
 	chosen.Prefetch(ctx, pipelines.References(p.project, func(node string) bool {
 		return slices.ContainsFunc(plan.Nodes, func(n graph.PlanNode) bool { return n.Name == node && n.Skip == "" })
@@ -304,6 +376,9 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 	show.close()
 
 	record := pipelines.NewRun(result, p.ref, report.Engine{Kind: string(chosen.Kind), Version: chosen.Version})
+	patience, stop := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // it has been answered long ago, or never will
+	record.Source = fingerprint(patience)
+	stop()
 	if p.Out != "" {
 		if err := writeOut(context.WithoutCancel(ctx), p.Out, record, result); err != nil {
 			// The verdict stands, whatever becomes of the reports.
@@ -313,15 +388,32 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 	if err := addSummary(os.Getenv(summaryVariable), record); err != nil {
 		fmt.Fprintln(s.stderr, "ci:", err)
 	}
-	fmt.Fprint(s.stdout, report.Text(record, s.width()))
+	keep(chosen, p.source, record)
+	fmt.Fprint(s.stdout, report.Text(p.shown(record), s.width()))
 	if p.Out != "" {
 		fmt.Fprintf(s.stdout, "reports: %s\n", filepath.Join(p.Out, "index.html"))
 	}
-	if result.Verdict.ExitCode() != 0 {
-		p.explainImages(ctx, s, chosen.Registry)
-		return verdictError(result.Verdict)
+	if result.Verdict.ExitCode() == 0 {
+		return nil
 	}
-	return nil
+	p.explainImages(ctx, s, chosen.Registry)
+	p.lookInside(whole, s, chosen, in, result)
+	return verdictError(result.Verdict)
+}
+
+// shown is what of a record people want to see on a terminal: without the nodes that nobody asked for, and with the folders
+// of reports as they are found from here, if there are any.
+func (p *prepared) shown(record report.Run) report.Run {
+	record.Nodes = slices.DeleteFunc(slices.Clone(record.Nodes), func(n report.Node) bool { return n.Reason == graph.NotSelected })
+	for i, n := range record.Nodes {
+		switch {
+		case p.Out == "":
+			record.Nodes[i].Reports = ""
+		case n.Reports != "":
+			record.Nodes[i].Reports = filepath.Join(p.Out, filepath.FromSlash(n.Reports))
+		}
+	}
+	return record
 }
 
 // hangUp ends the session. With an engine that is gone, that would take for ever.

@@ -22,7 +22,8 @@ type shellCmd struct {
 	sourceFlags
 	engineFlag
 	Language string   `enum:",python,go" default:"" placeholder:"NAME" help:"Language of the step, python or go, where the source has both (default: python)."`
-	Node     string   `arg:"" enum:"lint,test,security,build" help:"lint, test, security or build."`
+	Before   int      `placeholder:"LINE" help:"For build: the image as it is before the instruction in that line of its Dockerfile."`
+	Node     string   `arg:"" help:"lint, test, security or build."`
 	Image    string   `arg:"" optional:"" help:"Image, for build."`
 	Command  []string `arg:"" optional:"" help:"Command, after --: it is run in place of a shell, and its exit status is returned."`
 }
@@ -58,12 +59,16 @@ func (c *shellCmd) Run(ctx context.Context, s *streams) error {
 	if err != nil {
 		return err
 	}
+	at := pipelines.Workplace{Node: c.Node, Language: c.Language, Image: c.Image, Before: c.Before}
+	if err := at.Check(ready.project); err != nil {
+		return usageError{err}
+	}
 	chosen, err := c.choose(ctx, s)
 	if err != nil {
 		return err
 	}
 	interactive := len(c.Command) == 0
-	if interactive && chosen.Kind != engine.Session && (!term.IsTerminal(int(os.Stdin.Fd())) || !term.IsTerminal(int(os.Stdout.Fd()))) {
+	if interactive && !canOpen(chosen) {
 		return usagef("a shell needs a terminal: to run one command, put it after --, as in: ci shell %s -- ls", c.Node)
 	}
 	log, err := ready.engineLog(s)
@@ -75,35 +80,47 @@ func (c *shellCmd) Run(ctx context.Context, s *streams) error {
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, log.tail())
 	}
-	defer client.Close()
-	ctr, err := pipelines.Container(ctx, ready.inputs(client, ""), pipelines.Workplace{Node: c.Node, Language: c.Language, Image: c.Image})
+	defer hangUp(client)
+	inside, err := pipelines.Container(ctx, ready.inputs(client, ""), at)
 	if err != nil {
 		return usageError{err}
 	}
-	switch {
-	case !interactive:
-		return runCommand(ctx, s, ctr, c.Command)
-	case chosen.Kind == engine.Session:
-		_, err = ctr.Terminal(dagger.ContainerTerminalOpts{Cmd: []string{"sh", "-c", welcome, "sh", c.Node}}).Sync(ctx)
-	default:
-		if _, err = ctr.Sync(ctx); err == nil {
-			err = c.again(ctx, s, chosen)
-		}
+	if !interactive {
+		return runCommand(ctx, s, inside.Container, c.Command)
+	}
+	if _, err = inside.Sync(ctx); err == nil {
+		err = ready.open(ctx, s, chosen, inside, at)
 	}
 	if err != nil {
-		return fmt.Errorf("open a shell in the container of %s: %w", c.Node, step.Explain(err))
+		return fmt.Errorf("open a shell in %s: %w", inside.What, step.Explain(err))
 	}
 	return nil
 }
 
+// canOpen reports whether a shell can be opened: a session of the dagger command brings its own terminal.
+func canOpen(on *engine.Engine) bool {
+	return on.Kind == engine.Session || term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd()))
+}
+
+// open hands the terminal to the container of a workplace, until the person in it leaves.
+func (p *prepared) open(ctx context.Context, s *streams, on *engine.Engine, inside pipelines.Inside, at pipelines.Workplace) error {
+	if on.Kind != engine.Session {
+		again := *p.pipeline
+		again.Engine = engine.Session // of the command that hands on the terminal
+		return inSession(ctx, s, on, again.shell(at))
+	}
+	_, err := inside.Terminal(dagger.ContainerTerminalOpts{Cmd: []string{"sh", "-c", welcome, "sh", inside.What}}).Sync(ctx)
+	return err
+}
+
 // welcome clears the screen, on which the engine has printed the container's whole recipe, and hands over to a shell.
-const welcome = `printf '\033[2J\033[3J\033[HThis is the container of %s. What you change here is gone when you leave it, with exit.\n' "$1"; sh || true`
+const welcome = `printf '\033[2J\033[3J\033[HThis is %s.\nWhat you change here is gone when you leave it, with exit.\n' "$1"; sh || true`
 
 // The terminal's second screen keeps what the dagger command shows of its session away from what was there before.
 const secondScreen, firstScreen = "\033[?1049h", "\033[?1049l"
 
-// again runs this very command as a child of "dagger run", which owns the terminal.
-func (c *shellCmd) again(ctx context.Context, s *streams, chosen *engine.Engine) error {
+// inSession runs this program with other arguments as a child of "dagger run", which owns the terminal.
+func inSession(ctx context.Context, s *streams, chosen *engine.Engine, args []string) error {
 	own, err := os.Executable()
 	if err != nil {
 		return err
@@ -119,7 +136,7 @@ func (c *shellCmd) again(ctx context.Context, s *streams, chosen *engine.Engine)
 	if err != nil {
 		return usageError{fmt.Errorf("the dagger command of version %s must be on the PATH: %w", chosen.Version, err)}
 	}
-	cmd := exec.CommandContext(ctx, cli, slices.Concat([]string{"run", own}, os.Args[1:])...)
+	cmd := exec.CommandContext(ctx, cli, slices.Concat([]string{"run", own}, args)...)
 	cmd.Env = env
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	fmt.Fprint(s.stdout, secondScreen)

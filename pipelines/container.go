@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"dagger.io/dagger"
 
 	"github.com/millrace-ci/millrace/pipelines/graph"
 	"github.com/millrace-ci/millrace/pipelines/image"
+	"github.com/millrace-ci/millrace/pipelines/project"
+	"github.com/millrace-ci/millrace/pipelines/python"
+	"github.com/millrace-ci/millrace/pipelines/spelling"
 	"github.com/millrace-ci/millrace/pipelines/step"
 )
 
@@ -20,72 +24,177 @@ type Workplace struct {
 	Language string
 	// Image is the image, for the node build; empty means the only one that there is.
 	Image string
+	// Before is a line of that image's Dockerfile: the image is built up to the instruction that stands there, without it.
+	// 0 means all of it.
+	Before int
+}
+
+// workplaces are the nodes that have one.
+var workplaces = []string{"lint", "test", "security", "build"}
+
+// Check says why the ci-cd graph of a project has no such workplace; whether its container can be made only shows when it is.
+func (at Workplace) Check(p *project.Project) error {
+	switch {
+	case at.Node == "publish":
+		return errors.New("publish runs in no container: the engine itself sends the images; for the inside of one, use build with the image's name")
+	case at.Node == "coverage":
+		return errors.New("coverage runs in no container of its own: it hands what test measured to Codecov; for the inside of that, use test")
+	case !slices.Contains(workplaces, at.Node):
+		hint := "use " + or(workplaces)
+		if near := spelling.Nearest(at.Node, append([]string{"publish", "coverage"}, workplaces...)); near != "" {
+			hint = fmt.Sprintf("did you mean %q?", near)
+		}
+		return fmt.Errorf("the ci-cd graph has no node %q: %s", at.Node, hint)
+	case at.Node == "build":
+		_, err := at.image(p)
+		return err
+	case at.Image != "":
+		return fmt.Errorf("the node %s has no images: an image is for build", at.Node)
+	case at.Before != 0:
+		return fmt.Errorf("the node %s has no Dockerfile: a line of one is for build", at.Node)
+	}
+	found := map[string]bool{Python: p.Python.Found(), Go: p.Go.Found()}
+	language := at.language(p)
+	switch {
+	case language == Go && at.Node == "security":
+		return errors.New("security scans no Go code yet, only Python")
+	case !found[Python] && !found[Go]:
+		return errors.New("the source has no Python and no Go code")
+	case !found[language]:
+		return fmt.Errorf("the source has no code of the language %s", language)
+	}
+	return nil
+}
+
+func (at Workplace) language(p *project.Project) string {
+	switch {
+	case at.Language != "":
+		return at.Language
+	case p.Go.Found() && !p.Python.Found():
+		return Go
+	default:
+		return Python
+	}
+}
+
+// image returns the spec of the image that is meant.
+func (at Workplace) image(p *project.Project) (image.Spec, error) {
+	all := Images(p)
+	names := make([]string, len(all))
+	for i, spec := range all {
+		names[i] = spec.Name
+	}
+	i := slices.Index(names, at.Image)
+	switch {
+	case len(all) == 0:
+		return image.Spec{}, errors.New("the source has no Dockerfile")
+	case at.Image == "" && len(all) == 1:
+		return all[0], nil
+	case at.Image == "":
+		return image.Spec{}, fmt.Errorf("the source has several images: name one of them, %s", or(names))
+	case i < 0:
+		if near := spelling.Nearest(at.Image, names); near != "" {
+			return image.Spec{}, fmt.Errorf("the source has no image %q: did you mean %q?", at.Image, near)
+		}
+		return image.Spec{}, fmt.Errorf("the source has no image %q: use %s", at.Image, or(names))
+	}
+	return all[i], nil
+}
+
+// Inside is a container that a node works in.
+type Inside struct {
+	*dagger.Container
+	// What names it for a person: "the container of test", "the image api".
+	What string
 }
 
 // Container returns the container that a node works in, with the source, dependencies, tools and caches that it has there;
-// for build, the image that was built.
-func Container(ctx context.Context, in Inputs, at Workplace) (*dagger.Container, error) {
+// for build, the image.
+func Container(ctx context.Context, in Inputs, at Workplace) (Inside, error) {
 	p, c, src := in.Project, in.Client, in.Source
-	if at.Node == "build" {
-		return builtImage(ctx, in, at.Image)
+	if err := at.Check(p); err != nil {
+		return Inside{}, err
 	}
-	if at.Image != "" {
-		return nil, fmt.Errorf("the node %s has no images: an image is for build", at.Node)
+	inside := Inside{What: "the container of " + at.Node}
+	if p.Python.Found() && p.Go.Found() {
+		inside.What += " for " + at.language(p)
 	}
-	found := map[string]bool{Python: p.Python.Found(), Go: p.Go.Found()}
-	language := at.Language
-	switch {
-	case language == "" && (found[Python] || !found[Go]):
-		language = Python
-	case language == "":
-		language = Go
-	}
-	if !found[language] {
-		return nil, fmt.Errorf("the source has no code of the language %s", language)
-	}
-	switch at.Node + " " + language {
+	var err error
+	switch at.Node + " " + at.language(p) {
 	case "lint python":
-		return Lint{Project: p}.python().Container(ctx, c, src)
+		inside.Container, err = Lint{Project: p}.python().Container(ctx, c, src)
 	case "lint go":
-		return Lint{Project: p}.golang().Container(ctx, c, src)
+		inside.Container, err = Lint{Project: p}.golang().Container(ctx, c, src)
 	case "test python":
-		return Test{Project: p}.python().Container(ctx, c, src)
+		inside.Container, err = Test{Project: p}.python().Container(ctx, c, src)
 	case "test go":
-		return Test{Project: p}.golang().Container(ctx, c, src)
+		inside.Container, err = Test{Project: p}.golang().Container(ctx, c, src)
 	case "security python":
-		scan, err := Security{Project: p, SafetyKey: in.SafetyKey, Now: in.Now}.python()
-		if err != nil {
-			return nil, err
+		var scan python.Security
+		if scan, err = (Security{Project: p, SafetyKey: in.SafetyKey, Now: in.Now}).python(); err == nil {
+			inside.Container, err = scan.Container(ctx, c, src)
 		}
-		return scan.Container(ctx, c, src)
 	default:
-		return nil, fmt.Errorf("the node %s runs in no container for %s: there are lint, test, security and build", at.Node, language)
+		return builtImage(ctx, in, at)
 	}
+	return inside, err
 }
 
-func builtImage(ctx context.Context, in Inputs, name string) (*dagger.Container, error) {
-	var chosen []image.Spec
-	var names []string
-	for _, spec := range Images(in.Project) {
-		names = append(names, spec.Name)
-		if name == "" || spec.Name == name {
-			chosen = append(chosen, spec)
+func builtImage(ctx context.Context, in Inputs, at Workplace) (Inside, error) {
+	spec, err := at.image(in.Project)
+	if err != nil {
+		return Inside{}, err
+	}
+	if at.Before != 0 {
+		ctr, err := spec.Before(ctx, in.Client, in.Source, at.Before)
+		return Inside{ctr, fmt.Sprintf("the image %s before line %d of its Dockerfile", spec.Name, at.Before)}, err
+	}
+	built, err := image.Build{Images: []image.Spec{spec}}.Run(ctx, in.Client, in.Source)
+	switch {
+	case err != nil:
+		return Inside{}, step.Explain(err)
+	case len(built.Stopped) > 0:
+		return Inside{}, fmt.Errorf("%s; to look at what that instruction finds, add --before %d", built.Reason, built.Stopped[0].Line)
+	case built.Verdict != graph.Passed:
+		return Inside{}, errors.New(built.Reason)
+	}
+	return Inside{built.Images[0].Container, "the image " + spec.Name}, nil
+}
+
+// FailedAt returns where the node worked that kept a run from passing, the first of them to end; of a node that works for
+// several languages or images, the one that failed. The workplace may be one that has no container: see [Workplace.Check].
+// It reports false when no node did.
+func FailedAt(result *graph.Result, p *project.Project) (Workplace, bool) {
+	causes := result.Cause()
+	for _, n := range result.Nodes {
+		if n.Verdict == graph.Inconclusive {
+			causes = append(causes, n)
 		}
 	}
-	switch {
-	case len(names) == 0:
-		return nil, errors.New("the source has no Dockerfile")
-	case len(chosen) == 0:
-		return nil, fmt.Errorf("the source has no image %q: use %s", name, or(names))
-	case len(chosen) > 1:
-		return nil, fmt.Errorf("the source has several images: name one of them, %s", or(names))
+	if len(causes) == 0 || result.Err != nil {
+		return Workplace{}, false
 	}
-	built, err := image.Build{Images: chosen}.Run(ctx, in.Client, in.Source)
-	if err != nil {
-		return nil, step.Explain(err)
+	at := Workplace{Node: causes[0].Name}
+	if built, ok := causes[0].Value.(image.BuildResult); ok {
+		for _, spec := range Images(p) {
+			if !slices.ContainsFunc(built.Images, func(b image.Built) bool { return b.Name == spec.Name }) {
+				at.Image = spec.Name
+				break
+			}
+		}
+		for _, stopped := range built.Stopped {
+			if stopped.Name == at.Image {
+				at.Before = stopped.Line
+			}
+		}
 	}
-	if built.Verdict != graph.Passed {
-		return nil, errors.New(built.Reason)
+	if held, ok := causes[0].Value.(interface{ Of() step.Result }); ok && p.Python.Found() && p.Go.Found() {
+		for _, language := range []string{Python, Go} {
+			if verdict, ran := held.Of().Parts[language]; ran && verdict == causes[0].Verdict {
+				at.Language = language
+				break
+			}
+		}
 	}
-	return built.Images[0].Container, nil
+	return at, true
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace-ci/millrace/pipelines/golang"
+	"github.com/millrace-ci/millrace/pipelines/graph"
 	"github.com/millrace-ci/millrace/pipelines/project"
 	"github.com/millrace-ci/millrace/pipelines/python"
 	"github.com/millrace-ci/millrace/pipelines/report"
@@ -161,6 +162,7 @@ func sideBySide(ctx context.Context, c *dagger.Client, parts map[string]part, no
 		return step.Result{}, err
 	}
 	if len(results) == 1 {
+		results[0].Parts = map[string]graph.Verdict{names[0]: results[0].Verdict}
 		return results[0], nil
 	}
 	named := map[string]step.Result{}

@@ -67,9 +67,15 @@ func ci(t *testing.T, source string, args []string, options ...option) outcome {
 // start starts the program on a source tree, in a process group of its own as a shell does.
 func start(t *testing.T, source string, args []string, options ...option) *invocation {
 	t.Helper()
+	return startIn(t, filepath.Join(t.TempDir(), "out"), source, args, options...)
+}
+
+// startIn is start with a given folder for the reports.
+func startIn(t *testing.T, out, source string, args []string, options ...option) *invocation {
+	t.Helper()
 	needsEngine(t)
 	slots <- struct{}{}
-	i := &invocation{out: filepath.Join(t.TempDir(), "out"), stdout: newRecord(), stderr: newRecord(), ended: make(chan error, 1)}
+	i := &invocation{out: out, stdout: newRecord(), stderr: newRecord(), ended: make(chan error, 1)}
 	i.cmd = exec.Command(program, append(args, "--source", source, "--out", i.out, "--engine", "embedded")...)
 	i.cmd.Env = append([]string{}, environment...)
 	i.cmd.Stdout, i.cmd.Stderr = i.stdout, i.stderr

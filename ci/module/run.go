@@ -184,8 +184,8 @@ func (m *Millrace) run(ctx context.Context, make build, r request) (*graph.Resul
 		return nil, report.Run{}, err
 	}
 	g := make(in)
-	if err := g.Check(r.options()...); err != nil {
-		return nil, report.Run{}, usageError{err}
+	if err := check(g, r); err != nil {
+		return nil, report.Run{}, err
 	}
 	result := g.Run(ctx, r.options()...)
 	version, err := c.Version(ctx)
@@ -193,6 +193,17 @@ func (m *Millrace) run(ctx context.Context, make build, r request) (*graph.Resul
 		version = "" // the record can do without
 	}
 	return result, pipelines.NewRun(result, in.Ref, report.Engine{Kind: "session", Version: version}), nil
+}
+
+// check finds mistakes in what was asked of a graph.
+func check(g pipelines.CICDGraph, r request) error {
+	if err := g.Check(r.options()...); err != nil {
+		return usageError{err}
+	}
+	if g.LeavesNothing(r.options()...) {
+		return usageError{errors.New("nothing is left to run: only and skip leave out every node")}
+	}
+	return nil
 }
 
 // summary runs the graph and says how that went; a run that did not pass is an error with the same text.
@@ -303,8 +314,8 @@ func (m *Millrace) plan(ctx context.Context, format string, r request) (string, 
 		return "", failure(err)
 	}
 	g := pipelines.CICD(in)
-	if err := g.Check(r.options()...); err != nil {
-		return "", failure(usageError{err})
+	if err := check(g, r); err != nil {
+		return "", failure(err)
 	}
 	plan := g.Plan(r.options()...)
 	switch format {

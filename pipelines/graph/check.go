@@ -3,10 +3,11 @@ package graph
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 
-	"github.com/agnivade/levenshtein"
+	"github.com/millrace-ci/millrace/pipelines/spelling"
 )
 
 // maxListed bounds how many names an error message lists.
@@ -32,10 +33,17 @@ func (g *Graph) check(s settings) error {
 		}
 		known[n.name] = true
 	}
-	for _, list := range []struct {
+	lists := []struct {
 		option string
 		names  []string
-	}{{"only", s.only}, {"skip", s.skip}} {
+	}{{"only", s.only}, {"skip", s.skip}}
+	for _, l := range s.left {
+		lists = append(lists, struct {
+			option string
+			names  []string
+		}{"leave", l.names})
+	}
+	for _, list := range lists {
 		for _, name := range list.names {
 			if !known[name] {
 				wrong = append(wrong, fmt.Errorf("%s: graph %q has no node %q; %s", list.option, g.name, name, g.suggest(name)))
@@ -45,30 +53,28 @@ func (g *Graph) check(s settings) error {
 	return errors.Join(wrong...)
 }
 
+// LeavesNothing reports whether [Only] and [Skip] alone keep every node from running. Such a run passes and does nothing,
+// which nobody wants who types those options by hand.
+func (g *Graph) LeavesNothing(opts ...RunOption) bool {
+	s := settingsOf(opts)
+	return len(g.nodes) > 0 && len(s.only)+len(s.skip) > 0 &&
+		!slices.ContainsFunc(s.skips(g.nodes), func(k skip) bool { return !k.asked })
+}
+
 // suggest returns what the user may have meant by a name that does not exist.
 func (g *Graph) suggest(name string) string {
-	best, distance := "", 0
-	names := make([]string, 0, min(len(g.nodes), maxListed))
+	names := make([]string, 0, len(g.nodes))
 	for _, n := range g.nodes {
-		if len(names) < maxListed {
-			names = append(names, n.name)
-		}
-		d := levenshtein.ComputeDistance(strings.ToLower(name), strings.ToLower(n.name))
-		// A name cut short, or with something before it, is meant more often than one with as many wrong letters.
-		if name != "" && strings.Contains(strings.ToLower(n.name), strings.ToLower(name)) {
-			d = min(d, 1)
-		}
-		if best == "" || d < distance {
-			best, distance = n.name, d
-		}
+		names = append(names, n.name)
 	}
+	near := spelling.Nearest(name, names)
 	switch {
-	case best == "":
+	case len(names) == 0:
 		return "it has no nodes"
-	case distance <= max(1, len(name)/3):
-		return fmt.Sprintf("did you mean %q?", best)
-	case len(g.nodes) > maxListed:
-		return fmt.Sprintf("it has %s and %d more", strings.Join(names, ", "), len(g.nodes)-maxListed)
+	case near != "":
+		return fmt.Sprintf("did you mean %q?", near)
+	case len(names) > maxListed:
+		return fmt.Sprintf("it has %s and %d more", strings.Join(names[:maxListed], ", "), len(names)-maxListed)
 	default:
 		return "it has " + strings.Join(names, ", ")
 	}

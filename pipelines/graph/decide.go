@@ -20,7 +20,7 @@ func (r *run) decide(n *node) {
 		ds := &r.states[d.index]
 		switch ds.record.Verdict {
 		case Skipped:
-			k := skip{ds.record.Reason, ds.inherited}.dependant(d)
+			k := skip{reason: ds.record.Reason, inherited: ds.inherited}.dependant(d)
 			st.inherited = k.inherited
 			r.end(n, Skipped, k.reason)
 			return

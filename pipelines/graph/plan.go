@@ -10,9 +10,12 @@ import (
 // PlanSchema names the form of a plan's JSON.
 const PlanSchema = "millrace/plan/v1"
 
+// The reasons of nodes that were left out by the run's options.
 const (
-	notSelected = "not selected"
-	onRequest   = "skipped on request"
+	// NotSelected is the reason of a node that [Only] does not select.
+	NotSelected = "not selected"
+	// OnRequest is the reason of a node that [Skip] names.
+	OnRequest = "skipped on request"
 )
 
 // Plan says what a run would do, as far as that is known beforehand.
@@ -99,6 +102,8 @@ type skip struct {
 	reason string
 	// inherited says that the reason is that of a node which this one needs, whether directly or not.
 	inherited bool
+	// asked says that the run's options leave the node out, and nothing else does.
+	asked bool
 }
 
 // dependant returns why a node does not run that needs d, which is skipped for k.
@@ -109,12 +114,12 @@ func (k skip) dependant(d *node) skip {
 	}
 	reason := "skipped"
 	switch {
-	case k.reason == onRequest:
-		reason = onRequest
+	case k.reason == OnRequest:
+		reason = OnRequest
 	case k.reason != "":
 		reason += ": " + k.reason
 	}
-	return skip{"needs " + d.name + ", which was " + reason, true}
+	return skip{"needs " + d.name + ", which was " + reason, true, k.asked}
 }
 
 // skips returns, for each node, why it will not run.
@@ -126,7 +131,7 @@ func (s settings) skips(nodes []*node) []skip {
 		// What a node needs stands before it: from the last to the first, each is marked before it is looked at.
 		for i := len(nodes) - 1; i >= 0; i-- {
 			if selected[i] = selected[i] || wanted[nodes[i].name]; !selected[i] {
-				skips[i].reason = notSelected
+				skips[i] = skip{reason: NotSelected, asked: true}
 				continue
 			}
 			for _, d := range nodes[i].needs {
@@ -135,11 +140,19 @@ func (s settings) skips(nodes []*node) []skip {
 		}
 	}
 	unwanted := nameSet(s.skip)
+	left := make(map[string]string, len(nodes))
+	for _, l := range s.left {
+		for _, name := range l.names {
+			left[name] = cmp.Or(l.reason, OnRequest)
+		}
+	}
 	for i, n := range nodes {
 		switch {
 		case skips[i].reason != "":
 		case unwanted[n.name]:
-			skips[i].reason = onRequest
+			skips[i] = skip{reason: OnRequest, asked: true}
+		case left[n.name] != "":
+			skips[i].reason = left[n.name]
 		case n.unmet:
 			skips[i].reason = cmp.Or(n.skip, "its condition is not met")
 		default:

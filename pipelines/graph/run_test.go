@@ -654,6 +654,7 @@ func TestCheck(t *testing.T) {
 		want    string
 	}{
 		"unknown, misspelt":    {options: []graph.RunOption{graph.Skip("pubish")}, want: `skip: graph "g" has no node "pubish"; did you mean "publish"?`},
+		"unknown, swapped":     {options: []graph.RunOption{graph.Only("litn")}, want: `only: graph "g" has no node "litn"; did you mean "lint"?`},
 		"unknown, cut short":   {options: []graph.RunOption{graph.Only("stag")}, want: `only: graph "g" has no node "stag"; did you mean "deploy-staging"?`},
 		"unknown, in capitals": {options: []graph.RunOption{graph.Only("LINT")}, want: `only: graph "g" has no node "LINT"; did you mean "lint"?`},
 		"unknown altogether":   {options: []graph.RunOption{graph.Only("xyz")}, want: `only: graph "g" has no node "xyz"; it has lint, publish, deploy-staging`},
@@ -692,6 +693,54 @@ func TestCheck(t *testing.T) {
 	}
 	require.ErrorContains(t, many.Check(graph.Only("xyz")), "node-18, node-19 and 5 more")
 	require.ErrorContains(t, graph.New("none").Check(graph.Only("a")), "it has no nodes")
+}
+
+func TestLeavesNothing(t *testing.T) {
+	t.Parallel()
+	g := graph.New("g")
+	lint := graph.Add(g, "lint", nothing)
+	build := graph.Add(g, "build", nothing, graph.After(lint))
+	graph.Add(g, "publish", nothing, graph.Needs(build))
+	graph.Add(g, "upload", nothing, graph.When(false, "no token"))
+	for name, test := range map[string]struct {
+		options []graph.RunOption
+		want    bool
+	}{
+		"no options":                        {nil, false},
+		"one selected":                      {[]graph.RunOption{graph.Only("lint")}, false},
+		"selected and skipped":              {[]graph.RunOption{graph.Only("lint"), graph.Skip("lint")}, true},
+		"what the selected one needs":       {[]graph.RunOption{graph.Only("publish"), graph.Skip("build")}, true},
+		"all skipped by name":               {[]graph.RunOption{graph.Skip("lint", "build", "publish", "upload")}, true},
+		"one that would not run by itself":  {[]graph.RunOption{graph.Only("upload")}, false},
+		"left, which is nobody's mistake":   {[]graph.RunOption{graph.Leave("done", "lint", "build", "publish")}, false},
+		"selected, and left out by a Leave": {[]graph.RunOption{graph.Only("lint"), graph.Leave("done", "lint")}, false},
+	} {
+		require.Equal(t, test.want, g.LeavesNothing(test.options...), name)
+	}
+	require.False(t, graph.New("none").LeavesNothing(graph.Only("a")))
+}
+
+func TestLeave(t *testing.T) {
+	t.Parallel()
+	g := graph.New("g")
+	lint := graph.Add(g, "lint", func(context.Context) (int, error) { panic("must not run") })
+	graph.Add(g, "test", nothing, graph.After(lint))
+	graph.Add(g, "upload", nothing, graph.Needs(lint))
+	graph.Add(g, "other", nothing)
+	options := []graph.RunOption{graph.Leave("passed before", "lint"), graph.Leave("it is old", "other"), graph.Skip("other")}
+	require.NoError(t, g.Check(options...))
+	want := map[string]string{
+		"lint": "passed before", "test": "", "upload": "needs lint, which was skipped: passed before", "other": graph.OnRequest,
+	}
+	for _, n := range g.Plan(options...).Nodes {
+		require.Equal(t, want[n.Name], n.Skip, n.Name)
+	}
+	result := g.Run(t.Context(), options...)
+	require.Equal(t, graph.Passed, result.Verdict)
+	for _, n := range result.Nodes {
+		require.Equal(t, want[n.Name], n.Reason, n.Name)
+	}
+	require.EqualError(t, g.Check(graph.Leave("why", "tset")), `leave: graph "g" has no node "tset"; did you mean "test"?`)
 }
 
 // What a step starts with its context does not outlive the step.

@@ -6,16 +6,23 @@ import "time"
 const DefaultGrace = 10 * time.Second
 
 // RunOption says how [Graph.Run] and [Graph.Plan] treat the graph. An option given twice adds to the first (Only, Skip,
-// Observe) or replaces it.
+// Leave, Observe) or replaces it.
 type RunOption func(*settings)
 
 // settings is what the run options say.
 type settings struct {
 	only, skip  []string
+	left        []leaving
 	keepGoing   bool
 	parallelism int
 	grace       time.Duration
 	observers   []func(Event)
+}
+
+// leaving are nodes that do not run, and why.
+type leaving struct {
+	reason string
+	names  []string
 }
 
 func settingsOf(opts []RunOption) settings {
@@ -37,6 +44,12 @@ func Only(names ...string) RunOption {
 // Skip skips the named nodes as "skipped on request".
 func Skip(names ...string) RunOption {
 	return func(s *settings) { s.skip = append(s.skip, names...) }
+}
+
+// Leave skips the named nodes with that reason, because they need not run; what [Only] and [Skip] leave out keeps theirs.
+// As with [Skip], a node that needs the value of one of them is skipped as well.
+func Leave(reason string, names ...string) RunOption {
+	return func(s *settings) { s.left = append(s.left, leaving{reason, names}) }
 }
 
 // KeepGoing lets all nodes run that do not depend on a failed one.

@@ -95,7 +95,7 @@ func (n PlanNode) notes() []string {
 
 func (n PlanNode) skipNote() string {
 	reason := oneLine(n.Skip)
-	if reason == onRequest {
+	if reason == OnRequest {
 		return reason
 	}
 	return "skipped: " + reason

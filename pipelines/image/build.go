@@ -67,6 +67,17 @@ type BuildResult struct {
 	step.Result
 	// Images are in the order of the specs; those that failed are missing.
 	Images []Built
+	// Stopped are the builds that failed at an instruction, in the order of the specs.
+	Stopped []Stopped
+}
+
+// Stopped is the build of an image that failed at an instruction.
+type Stopped struct {
+	// Name is the spec's.
+	Name string
+	// Dockerfile and Line are where the instruction stands; see [Spec.Before].
+	Dockerfile string
+	Line       int
 }
 
 // Run builds all images; one that fails does not stop the others. The verdict is failed when an image can't be built
@@ -118,6 +129,9 @@ func (b Build) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory)
 				outputs = append(outputs, o.fault.screen())
 			}
 			result.Reports = result.Reports.WithNewFile(o.fault.report(), o.fault.document())
+			if o.fault.line > 0 && (o.fault.command != "" || o.fault.missing != "") {
+				result.Stopped = append(result.Stopped, Stopped{o.fault.image, o.fault.file, o.fault.line})
+			}
 		default:
 			result.Metrics["images"]++
 			result.Images = append(result.Images, o.built)

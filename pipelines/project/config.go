@@ -11,11 +11,12 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/agext/levenshtein"
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/millrace-ci/millrace/pipelines/spelling"
 )
 
 // ConfigError is a mistake in the configuration.
@@ -309,7 +310,7 @@ func orRoot(at string) string {
 
 // suggest says what was meant by a key that does not exist.
 func (c *config) suggest(key string, names []string) string {
-	if near := nearest(key, names); near != "" {
+	if near := spelling.Nearest(key, names); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
 	// Right name, wrong place?
@@ -327,17 +328,6 @@ func (c *config) suggest(key string, names []string) string {
 		}
 	}
 	return "use one of " + strings.Join(names, ", ")
-}
-
-// nearest returns the name that text is most likely a slip of; empty if none is near.
-func nearest(text string, names []string) string {
-	best, distance := "", max(1, min(3, len(text)/2))+1
-	for _, name := range names {
-		if d := levenshtein.Distance(strings.ToLower(text), name, nil); d < distance {
-			best, distance = name, d
-		}
-	}
-	return best
 }
 
 // scalar returns the text of a value as it was written.
@@ -459,7 +449,7 @@ func (c *config) mustExist(l *listing, at, p string) error {
 		candidates = append(candidates, e)
 	}
 	slices.Sort(candidates)
-	if near := nearest(p, candidates); near != "" {
+	if near := spelling.Nearest(p, candidates); near != "" {
 		return c.atPath(at, "%s does not exist: did you mean %s?", showPath(p), showPath(near))
 	}
 	return c.atPath(at, "%s does not exist in the source tree", showPath(p))
@@ -470,7 +460,7 @@ func (c *config) mustBeOf(at, what, value string, allowed []string) error {
 		return nil
 	}
 	hint := "use one of " + strings.Join(allowed, ", ")
-	if near := nearest(value, allowed); near != "" {
+	if near := spelling.Nearest(value, allowed); near != "" {
 		hint = fmt.Sprintf("did you mean %q?", near)
 	}
 	return c.atPath(at, "unknown %s %q: %s", what, value, hint)
@@ -517,16 +507,8 @@ func (c *config) mergeImages(p *Project, l *listing, detected []Image) error {
 		}
 		j := slices.IndexFunc(p.Images, func(o Image) bool { return o.Name == img.Name })
 		if j < 0 {
-			if img.Dockerfile == "" && !img.Skip {
-				var names []string
-				for _, d := range detected {
-					names = append(names, d.Name)
-				}
-				hint := "say where its Dockerfile is, with the key dockerfile"
-				if near := nearest(img.Name, names); near != "" {
-					hint = fmt.Sprintf("did you mean %q? Else %s", near, hint)
-				}
-				return c.atPath(at+".name", "no Dockerfile was found for %q: %s", img.Name, hint)
+			if img.Dockerfile == "" {
+				return c.atPath(at+".name", "no Dockerfile was found for %q: %s", img.Name, meantImage(img, detected))
 			}
 			p.Images = append(p.Images, img)
 			continue
@@ -535,6 +517,22 @@ func (c *config) mergeImages(p *Project, l *listing, detected []Image) error {
 	}
 	slices.SortFunc(p.Images, func(a, b Image) int { return strings.Compare(a.Name, b.Name) })
 	return nil
+}
+
+// meantImage says what to do about an image that was not detected.
+func meantImage(img Image, detected []Image) string {
+	names := make([]string, 0, len(detected))
+	for _, d := range detected {
+		names = append(names, d.Name)
+	}
+	hint := "say where its Dockerfile is, with the key dockerfile"
+	if img.Skip {
+		hint = "remove the entry, there is nothing to leave out"
+	}
+	if near := spelling.Nearest(img.Name, names); near != "" {
+		return fmt.Sprintf("did you mean %q? Else %s", near, hint)
+	}
+	return hint
 }
 
 // overlay sets what over says.

@@ -171,6 +171,8 @@ func TestConfigMistakes(t *testing.T) {
 		{"images:\n- name: A P I\n", `millrace.yaml:2:9: images[0].name: "A P I" is no image name: use lower-case letters, digits and single . _ - between them` + "\n    - name: A P I"},
 		{"images:\n- name: api\n- name: api\n", `millrace.yaml:3:9: images[1].name: a second entry for "api": put both into one` + "\n    - name: api"},
 		{"images:\n- name: apy\n", `millrace.yaml:2:9: images[0].name: no Dockerfile was found for "apy": did you mean "api"? Else say where its Dockerfile is, with the key dockerfile` + "\n    - name: apy"},
+		{"images:\n- name: apy\n  skip: true\n", `millrace.yaml:2:9: images[0].name: no Dockerfile was found for "apy": did you mean "api"? Else remove the entry, there is nothing to leave out` + "\n    - name: apy"},
+		{"images:\n- name: wholly-other\n  skip: true\n", `millrace.yaml:2:9: images[0].name: no Dockerfile was found for "wholly-other": remove the entry, there is nothing to leave out` + "\n    - name: wholly-other"},
 		{"images:\n- name: api\n  dockerfile: backend/docker\n", "millrace.yaml:3:15: images[0].dockerfile: backend/docker is a folder: name the Dockerfile in it\n    dockerfile: backend/docker"},
 		{"images:\n- name: api\n  context: README.md\n", "millrace.yaml:3:12: images[0].context: README.md is a file: name a folder\n    context: README.md"},
 		{"images:\n- name: api\n  platforms: [arm]\n", `millrace.yaml:3:15: images[0].platforms[0]: "arm" is no platform: write it as linux/amd64` + "\n    platforms: [arm]"},

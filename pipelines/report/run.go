@@ -46,6 +46,8 @@ type Run struct {
 	Seconds float64 `json:"seconds"`
 	// Ref is what the run was about.
 	Ref Ref `json:"ref"`
+	// Source identifies the content that was worked on; two runs with the same one had the same source. Empty if not known.
+	Source string `json:"source,omitempty"`
 	// Engine is what the steps ran on.
 	Engine Engine `json:"engine"`
 	// Nodes are in the order of the graph.

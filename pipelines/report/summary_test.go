@@ -227,3 +227,18 @@ func TestSymbolsTakeOneColumn(t *testing.T) {
 		seen[s] = true
 	}
 }
+
+// A reason that says it all is not said twice.
+func TestTextSaysTheOnlyFindingOnce(t *testing.T) {
+	t.Parallel()
+	f := report.Finding{Tool: "dockerfile", Rule: "build", File: "Dockerfile", Line: 4, Message: "RUN make ended with exit code 2"}
+	node := report.Node{Name: "build", Verdict: graph.Failed, Reason: "api: Dockerfile:4: RUN make ended with exit code 2", Details: []report.Finding{f}}
+	count := func(n report.Node) int {
+		return strings.Count(report.Text(report.Run{Graph: "g", Verdict: graph.Failed, Nodes: []report.Node{n}}, 0), f.Message)
+	}
+	require.Equal(t, 2, count(node), "in the table, and as the cause")
+	node.Reason = "1 finding: RUN make ended with exit code 2"
+	require.Equal(t, 3, count(node), "the reason does not say where")
+	node.Reason, node.Details = "api: Dockerfile:4: RUN make ended with exit code 2", []report.Finding{f, f}
+	require.Equal(t, 4, count(node), "there are others")
+}

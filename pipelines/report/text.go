@@ -102,6 +102,9 @@ func Text(run Run, width int) string {
 		}
 		line("%s %s: %s", oneLine(n.Name), n.Verdict, cmp.Or(oneLine(n.Reason), "no reason was given"))
 		for _, f := range worst(n.Details, topFindings) {
+			if len(n.Details) == 1 && saidBy(n.Reason, f) {
+				continue
+			}
 			line("  %s", flat(f.String()))
 		}
 		if more := len(n.Details) - topFindings; more > 0 {
@@ -115,6 +118,15 @@ func Text(run Run, width int) string {
 		}
 	}
 	return b.String()
+}
+
+// saidBy reports whether a reason says all that a finding does.
+func saidBy(reason string, f Finding) bool {
+	place := f.File
+	if f.Line > 0 {
+		place = fmt.Sprintf("%s:%d", f.File, f.Line)
+	}
+	return f.Message != "" && strings.Contains(reason, f.Message) && strings.Contains(reason, place)
 }
 
 // describe names e for a person: "embedded engine v0.19.10".

@@ -32,6 +32,8 @@ type Result struct {
 	Artifacts []report.Artifact
 	// Output is the end of what the tools printed, for a person who asks why; at most [MaxOutput] bytes a tool.
 	Output string
+	// Parts says how each part of a step ended that has several, by the part's name; nil for a step of one piece.
+	Parts map[string]graph.Verdict
 	// Reports holds the step's files; it exists also after a failure, and is nil when the step was skipped.
 	Reports *dagger.Directory
 }
@@ -62,13 +64,14 @@ func Skip(format string, args ...any) Result {
 // Merge joins the results of parts that ran side by side: the worst verdict, every reason, all findings.
 // Each part's reports lie in a folder of its name below the merged reports; base is an empty directory to build on.
 func Merge(base *dagger.Directory, parts map[string]Result) Result {
-	merged := Result{Metrics: map[string]float64{}, Tools: map[string]string{}}
+	merged := Result{Metrics: map[string]float64{}, Tools: map[string]string{}, Parts: map[string]graph.Verdict{}}
 	var verdicts []graph.Verdict
 	var reasons, outputs []string
 	var broke []error
 	for _, name := range slices.Sorted(maps.Keys(parts)) {
 		part := parts[name]
 		verdicts = append(verdicts, part.Verdict)
+		merged.Parts[name] = part.Verdict
 		broke = append(broke, part.Err)
 		if part.Reason != "" {
 			reasons = append(reasons, part.Reason)

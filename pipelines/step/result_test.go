@@ -98,6 +98,10 @@ func TestMerge(t *testing.T) {
 			if test.want.Metrics == nil {
 				test.want.Metrics = map[string]float64{}
 			}
+			test.want.Parts = map[string]graph.Verdict{}
+			for part, r := range test.parts {
+				test.want.Parts[part] = r.Verdict
+			}
 			if test.want.Tools == nil {
 				test.want.Tools = map[string]string{}
 			}
