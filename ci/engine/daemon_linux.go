@@ -24,7 +24,7 @@ import (
 )
 
 const (
-	startTimeout = 60 * time.Second
+	startTimeout = 2 * time.Minute
 	stopTimeout  = 30 * time.Second
 
 	// CacheBound bounds, in bytes, the engine's cache; least recently used entries go first. The images in the registry come on top.
