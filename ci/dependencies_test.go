@@ -24,7 +24,7 @@ var layers = []struct {
 	{"the graphs", []string{"pipelines"}},
 	{"steps", []string{"pipelines/python", "pipelines/golang", "pipelines/codecov", "pipelines/kube"}},
 	{"images, which steps run in", []string{"pipelines/image", "pipelines/codecov/codecovtest"}},
-	{"what steps share", []string{"pipelines/step"}},
+	{"what steps share", []string{"pipelines/step", "pipelines/canary", "pipelines/gate"}},
 	{"reports", []string{"pipelines/report"}},
 	{"leaves", []string{"pipelines/graph", "pipelines/host", "pipelines/project"}},
 }

@@ -204,6 +204,9 @@ func (c *config) checkKeys(n ast.Node, t reflect.Type, at string) error {
 		return nil
 	}
 	c.places[at] = n
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
 	if n.Type() == ast.NullType {
 		return c.at(n, "%s: has no value: give it one, or remove it", at)
 	}
