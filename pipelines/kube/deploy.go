@@ -211,7 +211,11 @@ func (r *release) render(ctx context.Context, src *dagger.Directory, d Deploy) (
 		return made, found, &ManifestError{"millrace.yaml", fmt.Sprintf("environments: %s: replicas are set for %s, which the manifests don't have", r.environment, strings.Join(unknown, ", "))}
 	}
 	yieldToAutoscalers(made.objects)
-	r.placed = place(made.objects, d.Images)
+	images := d.Images
+	if now, running := present(r.own()); d.DryRun && len(images) == 0 && running {
+		images = now.Images // a dry run builds none, and theirs are no change
+	}
+	r.placed = place(made.objects, images)
 	checksum(made.objects)
 	for _, o := range made.objects {
 		if o.text("kind") == "Job" {

@@ -59,6 +59,18 @@ func (r *rendered) settle(from, to string) {
 	}
 }
 
+// Namespace returns the namespace that the manifests name; they must name one.
+func (m Manifests) Namespace(ctx context.Context, c *dagger.Client, src *dagger.Directory) (string, error) {
+	r, err := m.render(ctx, c, src, "", "")
+	if err != nil {
+		return "", err
+	}
+	if namespace := home(r.objects); namespace != "" {
+		return namespace, nil
+	}
+	return "", &ManifestError{m.Path, "neither the manifests nor the environment name a namespace: add the key namespace to the environment"}
+}
+
 // render returns what the manifests say, made by the tool that they are for. A *[ManifestError] is a mistake in them.
 func (m Manifests) render(ctx context.Context, c *dagger.Client, src *dagger.Directory, namespace, version string) (rendered, error) {
 	r := rendered{from: map[ID]string{}}
