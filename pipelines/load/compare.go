@@ -84,6 +84,9 @@ func (r Record) requests() int {
 	return n
 }
 
+// usable reports whether a run has enough in it to be compared.
+func usable(r Record) bool { return len(r.Blocks) >= minBlocks && r.requests() >= minRequests }
+
 // Tolerance says how much worse than the baseline a run may be. A field that is 0 has its default.
 type Tolerance struct {
 	// Margin is for latency and throughput, as a share; 0.10 by default.
@@ -195,7 +198,6 @@ func Compare(run Record, accepted []Record, tolerance Tolerance) Comparison {
 	case len(same) == 0:
 		return Comparison{Reason: "the script is not the one that the baseline was made with"}
 	}
-	usable := func(r Record) bool { return len(r.Blocks) >= minBlocks && r.requests() >= minRequests }
 	same = slices.DeleteFunc(same, func(r Record) bool { return !usable(r) })
 	if !usable(run) || len(same) == 0 {
 		return Comparison{Reason: fmt.Sprintf("too little to compare: a run needs %d requests in %d seconds", minRequests, minBlocks), Runs: len(same)}
