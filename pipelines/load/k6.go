@@ -225,7 +225,7 @@ func unpack(said string, targets []target) (map[string]yield, error) {
 }
 
 // complaint matches what k6 logs as an error.
-var complaint = regexp.MustCompile(`(?m)^.*level=error msg=("(?:[^"\\\\]|\\\\.)*").*$`)
+var complaint = regexp.MustCompile(`(?m)^.*level=error msg=("(?:[^"\\]|\\.)*").*$`)
 
 // initial matches what k6 says before what is wrong with a script.
 var initial = regexp.MustCompile(`^could not initialize '[^']*': could not load JS test '[^']*': `)
