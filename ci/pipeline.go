@@ -64,7 +64,11 @@ type pipeline struct {
 	sourceFlags
 	refFlags
 	registryFlags
+	deliveryFlags
 	runFlags
+
+	// tell is told what a node does; nil on a terminal, whose live display has no room for it.
+	tell func(node, text string)
 }
 
 // prepared is a pipeline whose flags, configuration and place are known. No engine has been asked for anything yet.
@@ -188,6 +192,7 @@ func (p *prepared) inputs(c *dagger.Client, own string) pipelines.Inputs {
 		Client: c, Project: p.project, Ref: p.ref, Registry: p.registry(c, own), Now: p.started,
 		CodecovToken: secret(c, "codecov-token", "CODECOV_TOKEN"), SafetyKey: secret(c, "safety-api-key", "SAFETY_API_KEY"),
 	}
+	in.Delivery = p.delivery(c)
 	if p.Fresh {
 		in.Fresh = p.started.Format(time.RFC3339Nano)
 	}
@@ -213,6 +218,7 @@ func (p *prepared) upload(c *dagger.Client) *dagger.Directory {
 
 // execute runs the graph that build makes, shows it, and writes its records.
 func (p *pipeline) execute(ctx context.Context, s *streams, build func(pipelines.Inputs) *graph.Graph, options ...graph.RunOption) error {
+	p.talk(s)
 	ready, err := p.prepare(ctx)
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/graph"
 	"github.com/millrace-ci/millrace/pipelines/host"
 	"github.com/millrace-ci/millrace/pipelines/image"
+	"github.com/millrace-ci/millrace/pipelines/kube"
 	"github.com/millrace-ci/millrace/pipelines/project"
 	"github.com/millrace-ci/millrace/pipelines/step"
 )
@@ -38,6 +39,8 @@ type Inputs struct {
 	Fresh string
 	// Now is when the run began; it decides which security exceptions have expired.
 	Now time.Time
+	// Delivery says where environments lie.
+	Delivery Delivery
 }
 
 // Registry is where images are published.
@@ -64,11 +67,15 @@ type CICDGraph struct {
 	Build    *graph.Node[image.BuildResult]
 	Coverage *graph.Node[step.Result]
 	Publish  *graph.Node[image.PublishResult]
+	// Deploys are the nodes that deploy, by the environments' names.
+	Deploys map[string]*graph.Node[kube.Rollout]
 }
 
-// CICD returns the ci-cd graph: lint, then test, security and build side by side, then publish, and the coverage upload.
+// CICD returns the ci-cd graph: lint, then test, security and build side by side, then publish, the coverage upload, and a
+// deploy for each environment.
 //
-// Images are published for a push to one of the project's branches for that (main and develop by default) and for a tag.
+// Images are published for a push to one of the project's branches for that (main and develop by default) and for a tag. A push
+// to a branch of an environment is deployed to that.
 func CICD(in Inputs) CICDGraph {
 	p, c, src := in.Project, in.Client, in.Source
 	g := graph.New("ci-cd")
@@ -94,7 +101,9 @@ func CICD(in Inputs) CICDGraph {
 		}.Run(ctx, c, build.Value().Images)
 	}, graph.Needs(build), graph.After(test, security), graph.When(publishes, why),
 		graph.Doc("push the images to "+orElse(in.Registry.Address, "a registry")), graph.Retry(5, 2*time.Second), graph.Timeout(30*time.Minute))
-	return CICDGraph{Graph: g, Lint: lint, Test: test, Security: security, Build: build, Coverage: coverage, Publish: publish}
+	all := CICDGraph{Graph: g, Lint: lint, Test: test, Security: security, Build: build, Coverage: coverage, Publish: publish}
+	all.Deploys = addDeploys(all, in)
+	return all
 }
 
 // PublishAnyway returns inputs for which the ci-cd graph publishes, whatever the branch is: for whoever asks for that by name.
@@ -113,6 +122,13 @@ func PublishAnyway(in Inputs) Inputs {
 // publishing says whether images are published, and why not.
 func publishing(in Inputs) (bool, string) {
 	ref, branches := in.Ref, in.Project.Publish.Branches
+	for _, e := range in.Project.Environments {
+		for _, branch := range e.Branches {
+			if !slices.Contains(branches, branch) {
+				branches = append(slices.Clone(branches), branch) // what is deployed has to be published
+			}
+		}
+	}
 	switch {
 	case in.Registry.Address == "":
 		return false, "no registry given: name one with --registry, or in millrace.yaml under publish"

@@ -24,6 +24,11 @@ func References(p *project.Project, runs func(node string) bool) []string {
 			refs = append(refs, i.Parsed.Bases...)
 		}
 	}
+	for _, e := range p.Environments {
+		if runs(deployName(e.Name)) {
+			refs = append(refs, image.KubeTools)
+		}
+	}
 	slices.Sort(refs)
 	return slices.Compact(refs)
 }
