@@ -39,6 +39,7 @@ type cli struct {
 	Config   configCmd   `cmd:"" help:"Print the effective configuration: what was detected, overruled by millrace.yaml."`
 	Bench    benchCmd    `cmd:"" help:"Measure how fast the pipelines are on a source, and print the figures."`
 	Engine   engineCmd   `cmd:"" help:"Start, stop and look at the engine."`
+	Cluster  clusterCmd  `cmd:"" help:"Start, stop and look at a throw-away Kubernetes cluster."`
 }
 
 func main() {
