@@ -22,6 +22,7 @@ var layers = []struct {
 	{"the engine", []string{"ci/engine"}},
 	{"what it is made of", []string{"ci/embedded"}},
 	{"the graphs", []string{"pipelines"}},
+	{"steps that use other steps", []string{"pipelines/load"}},
 	{"steps", []string{"pipelines/python", "pipelines/golang", "pipelines/codecov", "pipelines/kube"}},
 	{"images, which steps run in", []string{"pipelines/image", "pipelines/codecov/codecovtest"}},
 	{"what steps share", []string{"pipelines/step", "pipelines/canary", "pipelines/gate"}},

@@ -30,12 +30,16 @@ type cli struct {
 	Rollback rollbackCmd `cmd:"" help:"Bring an environment back to an earlier revision."`
 	History  historyCmd  `cmd:"" help:"List what was deployed to an environment, by whom, and how that ended."`
 	Status   statusCmd   `cmd:"" help:"Show what runs in an environment, who deploys to it, and what was interrupted."`
+	Smoke    smokeCmd    `cmd:"" help:"Ask a deployed environment whether it works, from inside its cluster."`
+	LoadTest loadTestCmd `cmd:"" help:"Put a deployed environment under load with k6, and compare it with the last accepted runs."`
+	Approve  approveCmd  `cmd:"" help:"Sign that images may go to an environment, and print the approval."`
 	Plan     planCmd     `cmd:"" help:"Show what a graph would run, and why not."`
 	Run      runCmd      `cmd:"" help:"Run some nodes of the ci-cd graph."`
 	Shell    shellCmd    `cmd:"" help:"Open a shell in the container that a step runs in."`
 	Config   configCmd   `cmd:"" help:"Print the effective configuration: what was detected, overruled by millrace.yaml."`
 	Bench    benchCmd    `cmd:"" help:"Measure how fast the pipelines are on a source, and print the figures."`
 	Engine   engineCmd   `cmd:"" help:"Start, stop and look at the engine."`
+	Cluster  clusterCmd  `cmd:"" help:"Start, stop and look at a throw-away Kubernetes cluster."`
 }
 
 func main() {

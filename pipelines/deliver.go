@@ -27,6 +27,10 @@ type Delivery struct {
 	Holder string
 	// Wait is how long another run's deploy is waited for; 10 minutes by default, below zero not at all.
 	Wait time.Duration
+	// Approval is a signed approval, as the command approve makes it; empty if there is none.
+	Approval []byte
+	// HostApproved says who approved a deployment by the CI host's own means; nil where the host has none.
+	HostApproved func(ctx context.Context, environment string) (string, error)
 	// Progress is told what a node does, in a line; nil tells nobody.
 	Progress func(node, text string)
 }
@@ -121,9 +125,7 @@ func verify(in Inputs, e project.Environment) kube.Check {
 		return nil
 	}
 	return func(ctx context.Context, r kube.Rollout) (step.Result, error) {
-		done, err := kube.Smoke{
-			Namespace: r.Namespace, URL: e.URL, Checks: e.Smoke, Source: in.Source, Python: in.Project.Python.Version,
-		}.Run(ctx, in.Client, r.Cluster)
+		done, err := smoke(in, e, r.Namespace).Run(ctx, in.Client, r.Cluster)
 		return done.Result, err
 	}
 }

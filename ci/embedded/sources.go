@@ -31,29 +31,62 @@ const (
 	EngineModule Module = "engine"
 	// RegistryModule builds the registry that the embedded engine pulls from and pushes to.
 	RegistryModule Module = "registry"
+	// KubeToolsModule builds the tools that work on clusters.
+	KubeToolsModule Module = "kubetools"
+	// KubernetesModule builds all of Kubernetes that a node runs, as one program.
+	KubernetesModule Module = "kubernetes"
+	// NodeModule builds the program that starts a node, and what else runs on it.
+	NodeModule Module = "node"
+	// K6Module builds the load generator.
+	K6Module Module = "k6"
 )
 
 // Packages returns the main packages of m to build, as go build takes them.
 func (m Module) Packages() []string {
-	if m == RegistryModule {
-		return []string{"."}
+	switch m {
+	case EngineModule:
+		packages := make([]string, 0, 6)
+		for _, name := range []string{"engine", "dagger", "init", "codegen", "dnsname", "dialstdio"} {
+			packages = append(packages, "github.com/dagger/dagger/cmd/"+name)
+		}
+		return packages
+	case KubeToolsModule:
+		return []string{"./kubectl", "helm.sh/helm/v3/cmd/helm", "sigs.k8s.io/kustomize/kustomize/v5", "github.com/yannh/kubeconform/cmd/kubeconform"}
+	case NodeModule:
+		return []string{"./k3s", "./coredns", "./pause"}
+	case K6Module:
+		return []string{"go.k6.io/k6"}
 	}
-	packages := make([]string, 0, 6)
-	for _, name := range []string{"engine", "dagger", "init", "codegen", "dnsname", "dialstdio"} {
-		packages = append(packages, "github.com/dagger/dagger/cmd/"+name)
-	}
-	return packages
+	return []string{"."}
 }
 
 // LinkerFlags returns the value of go build's -ldflags for m.
 func (m Module) LinkerFlags() string {
+	var stamps []string
+	switch m {
+	case EngineModule:
+		stamps = []string{"github.com/dagger/dagger/engine.Version=" + EngineVersion, "github.com/dagger/dagger/engine.Tag=" + EngineVersion}
+	case KubeToolsModule:
+		stamps = append(kubernetesStamps(), "main.version="+kubeconformVersion,
+			"helm.sh/helm/v3/internal/version.version="+helmVersion, "sigs.k8s.io/kustomize/api/provenance.version="+kustomizeVersion)
+	case KubernetesModule:
+		stamps = kubernetesStamps()
+	}
 	flags := "-s -w"
-	if m == EngineModule {
-		for _, name := range []string{"Version", "Tag"} {
-			flags += " -X github.com/dagger/dagger/engine." + name + "=" + EngineVersion
-		}
+	for _, stamp := range stamps {
+		flags += " -X " + stamp
 	}
 	return flags
+}
+
+// kubernetesStamps are the variables by which Kubernetes knows its version.
+func kubernetesStamps() []string {
+	parts := strings.Split(KubernetesVersion, ".")
+	stamps := []string{"gitVersion=v" + KubernetesVersion, "gitMajor=" + parts[0], "gitMinor=" + parts[1]}
+	for i, stamp := range stamps {
+		stamps[i] = "k8s.io/component-base/version." + stamp
+	}
+	return stamps
 }
 
 // Extract writes m's sources to dir, which it makes.

@@ -125,8 +125,12 @@ func (e *Embedded) build() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	recipes, err := embedded.RecipesDigest()
+	if err != nil {
+		return "", err
+	}
 	own, err := supervisor()
-	return strings.Join([]string{a, b, embedded.ImagesDigest(), own}, "-"), err
+	return strings.Join([]string{a, b, recipes, own}, "-"), err
 }
 
 // Status returns the running engine, or nil when none is running.

@@ -141,9 +141,12 @@ func TestMirror(t *testing.T) {
 	defer backend.Close()
 	at, err := url.Parse(backend.URL)
 	require.NoError(t, err)
+	slim, _ := embedded.FindRecipe("library/python:3.11-slim")
+	digest, err := slim.Digest()
+	require.NoError(t, err)
 	m := &mirror{
 		backend: httputil.NewSingleHostReverseProxy(at),
-		made:    map[string]string{"library/python:3.11-slim": embedded.ImagesDigest()},
+		made:    map[string]string{"library/python:3.11-slim": digest},
 		making:  map[string]*making{},
 	}
 	front := httptest.NewServer(m)

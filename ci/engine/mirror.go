@@ -39,8 +39,11 @@ type mirror struct {
 	records string
 
 	mu     sync.Mutex
-	made   map[string]string // reference -> digest of the recipes it was made by
+	made   map[string]string // reference -> digest of the recipe it was made by
 	making map[string]*making
+
+	// building is held while programs are built: a build takes all processors, and two of one module the same folder.
+	building sync.Mutex
 }
 
 // making is a stand-in that is being made, or that could not be made.
@@ -146,8 +149,12 @@ func (m *mirror) ensure(ctx context.Context, reference string) error {
 	if !ok {
 		return nil
 	}
+	digest, err := recipe.Digest()
+	if err != nil {
+		return err
+	}
 	m.mu.Lock()
-	if m.made[reference] == embedded.ImagesDigest() {
+	if m.made[reference] == digest {
 		m.mu.Unlock()
 		return nil
 	}
@@ -156,7 +163,7 @@ func (m *mirror) ensure(ctx context.Context, reference string) error {
 		k = &making{StandIn: StandIn{Reference: reference, Started: time.Now().UTC()}, done: make(chan struct{})}
 		m.making[reference] = k
 		// The work is not the asking client's: it goes on when that gives up.
-		go m.make(context.WithoutCancel(ctx), k, recipe)
+		go m.make(context.WithoutCancel(ctx), k, recipe, digest)
 	}
 	m.mu.Unlock()
 	select {
@@ -170,7 +177,7 @@ func (m *mirror) ensure(ctx context.Context, reference string) error {
 	return nil
 }
 
-func (m *mirror) make(ctx context.Context, k *making, recipe embedded.Recipe) {
+func (m *mirror) make(ctx context.Context, k *making, recipe embedded.Recipe, digest string) {
 	log.Printf("making %s", k.Reference)
 	err := m.build(ctx, k.Reference, recipe)
 	m.mu.Lock()
@@ -183,7 +190,7 @@ func (m *mirror) make(ctx context.Context, k *making, recipe embedded.Recipe) {
 	}
 	log.Printf("made %s in %s", k.Reference, elapsed(k.Started))
 	delete(m.making, k.Reference)
-	m.made[k.Reference] = embedded.ImagesDigest()
+	m.made[k.Reference] = digest
 	if err := writeJSON(m.records, m.made); err != nil {
 		log.Printf("record %s: %v", k.Reference, err)
 	}
@@ -207,6 +214,13 @@ func (m *mirror) build(ctx context.Context, reference string, recipe embedded.Re
 		}
 		return remote.Write(ref, img, remote.WithContext(ctx))
 	}
+	programs := make(map[embedded.Module]string, len(recipe.Programs))
+	for _, module := range recipe.Programs {
+		var err error
+		if programs[module], err = m.programs(ctx, module); err != nil {
+			return err
+		}
+	}
 	cli, err := m.engine.CLI()
 	if err != nil {
 		return err
@@ -220,7 +234,7 @@ func (m *mirror) build(ctx context.Context, reference string, recipe embedded.Re
 		return err
 	}
 	defer c.Close()
-	in := embedded.Inputs{Client: c}
+	in := embedded.Inputs{Client: c, Programs: make(map[embedded.Module]*dagger.Directory, len(programs))}
 	if recipe.NeedsGo {
 		toolchain, err := m.engine.toolchain(ctx)
 		if err != nil {
@@ -228,14 +242,10 @@ func (m *mirror) build(ctx context.Context, reference string, recipe embedded.Re
 		}
 		in.Go = c.Host().Directory(toolchain)
 	}
-	if recipe.NeedsRegistry {
-		bin, err := m.engine.programs(embedded.RegistryModule)
-		if err != nil {
-			return err
-		}
-		in.Registry = c.Host().File(bin + "/registry")
+	for module, dir := range programs {
+		in.Programs[module] = c.Host().Directory(dir)
 	}
-	ctr := recipe.Build(in)
+	ctr := recipe.Build(c.Container().From("docker.io/"+recipe.Base), in)
 	for k, v := range recipe.Labels(reference) {
 		ctr = ctr.WithLabel(k, v)
 	}
@@ -243,6 +253,19 @@ func (m *mirror) build(ctx context.Context, reference string, recipe embedded.Re
 		return fmt.Errorf("%w\n%s", err, lastLines(escapes.ReplaceAll(said.Bytes(), nil), 12))
 	}
 	return nil
+}
+
+// programs builds the programs of module, if they are not there yet, and returns their folder.
+func (m *mirror) programs(ctx context.Context, module embedded.Module) (string, error) {
+	m.building.Lock()
+	defer m.building.Unlock()
+	if err := os.MkdirAll(m.engine.path("tmp"), 0o755); err != nil {
+		return "", err
+	}
+	if err := m.engine.buildPrograms(ctx, module); err != nil {
+		return "", err
+	}
+	return m.engine.programs(module)
 }
 
 // StandIn is an image that the embedded engine's registry is making, or failed to make.

@@ -147,8 +147,9 @@ func client(t *testing.T) *dagger.Client {
 	return shared.client
 }
 
-// closeClient ends the shared session; the next test that wants one gets a new one.
+// closeClient ends the shared session, and what runs in it; the next test that wants one gets a new one.
 func closeClient() {
+	stopCluster()
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
 	if shared.client != nil {

@@ -1,0 +1,305 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"dagger.io/dagger"
+	"github.com/gofrs/flock"
+
+	"github.com/millrace-ci/millrace/ci/engine"
+	"github.com/millrace-ci/millrace/pipelines/kube"
+)
+
+const (
+	// clusterStart bounds the start, the first one included, which makes the node's image: minutes on two processors.
+	clusterStart = 45 * time.Minute
+	clusterStop  = time.Minute
+	apiPort      = 6443
+)
+
+// keeper looks after the one cluster of "ci cluster". A process of ours holds the session that the cluster lives in,
+// and the way to its API server; all that others know of it lies in one folder.
+type keeper struct{ dir string }
+
+// clusterState is what the process that holds a cluster tells the others.
+type clusterState struct {
+	PID     int           `json:"pid"`
+	Engine  engine.Kind   `json:"engine"`
+	Address string        `json:"address"`
+	Ready   time.Duration `json:"ready"`
+	Started time.Time     `json:"started"`
+}
+
+func newKeeper() (*keeper, error) {
+	own, err := engine.NewEmbedded(os.Getenv, engine.Lines(io.Discard))
+	if err != nil {
+		return nil, err
+	}
+	dir := own.Runtime
+	if os.Getenv("XDG_RUNTIME_DIR") == "" && os.Geteuid() != 0 {
+		dir = own.Cache // the default for the engine's runtime folder is root's alone
+	}
+	k := &keeper{dir: filepath.Join(dir, "cluster")}
+	if err := os.MkdirAll(k.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the cluster's folder: %w", err)
+	}
+	return k, nil
+}
+
+func (k *keeper) path(name string) string { return filepath.Join(k.dir, name) }
+func (k *keeper) kubeconfig() string      { return k.path("kubeconfig") }
+func (k *keeper) log() string             { return k.path("log") }
+
+// alive is held by the process that holds the cluster, for as long as it lives, so that no stale pid is ever believed.
+func (k *keeper) alive() *flock.Flock { return flock.New(k.path("alive.lock")) }
+
+// held says whether a process holds a cluster, or is starting one.
+func (k *keeper) held() (bool, error) {
+	lock := k.alive()
+	free, err := lock.TryLock()
+	if err != nil {
+		return false, fmt.Errorf("look for the cluster: %w", err)
+	}
+	if free {
+		return false, lock.Unlock()
+	}
+	return true, nil
+}
+
+// status returns the cluster that takes pods, or nil.
+func (k *keeper) status() (*clusterState, error) {
+	if held, err := k.held(); err != nil || !held {
+		return nil, err
+	}
+	data, err := os.ReadFile(k.path("cluster.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // it is starting, or stopping
+	}
+	if err != nil {
+		return nil, err
+	}
+	var s clusterState
+	if err := json.Unmarshal(data, &s); err != nil {
+		return nil, fmt.Errorf("read %s: %w", k.path("cluster.json"), err)
+	}
+	return &s, nil
+}
+
+// spawn starts the process that holds the cluster, and waits until pods can be started. If another command started one
+// in the meantime, that one is waited for.
+func (k *keeper) spawn(ctx context.Context, kind engine.Kind, port int) (*clusterState, error) {
+	log, err := os.OpenFile(k.log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	cmd := exec.Command("/proc/self/exe", "cluster", "hold", string(kind), strconv.Itoa(port))
+	cmd.Stdout, cmd.Stderr = log, log
+	// Its own session: the cluster outlives the terminal and the command that started it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start the process that holds the cluster: %w", err)
+	}
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
+	ctx, cancel := context.WithTimeout(ctx, clusterStart)
+	defer cancel()
+	for {
+		if s, err := k.status(); err != nil || s != nil {
+			return s, err
+		}
+		select {
+		case <-ended:
+			if held, err := k.held(); err != nil {
+				return nil, err
+			} else if held {
+				ended = nil // another command's is starting
+				continue
+			}
+			said, _ := os.ReadFile(k.log())
+			return nil, fmt.Errorf("the cluster did not start:\n%s\nits log is %s", tail(string(said), 12), k.log())
+		case <-ctx.Done():
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+			return nil, fmt.Errorf("the cluster did not start: %w: its log is %s", ctx.Err(), k.log())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// tail returns the last n lines of a text.
+func tail(text string, n int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// hold starts the cluster and keeps it, until ctx ends or the cluster or its engine does.
+func (k *keeper) hold(ctx context.Context, e *engine.Engine, port int, log io.Writer) (err error) {
+	lock := k.alive()
+	if free, err := lock.TryLock(); err != nil || !free {
+		return errors.Join(errors.New("another process holds a cluster already"), err)
+	}
+	defer func() { _ = lock.Unlock() }()
+	// What an earlier process said is nobody's concern any more.
+	if err := os.Truncate(k.log(), 0); err != nil {
+		return err
+	}
+	defer func() {
+		for _, name := range []string{"cluster.json", "kubeconfig"} {
+			if rm := os.Remove(k.path(name)); rm != nil && !errors.Is(rm, fs.ErrNotExist) {
+				err = errors.Join(err, rm)
+			}
+		}
+	}()
+	if err := e.Ready(ctx); err != nil {
+		return err
+	}
+	e.Prefetch(ctx, kube.References())
+	c, err := e.Connect(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var options kube.Ephemeral
+	if e.Registry != "" {
+		if options.Registry, err = kube.HostRegistry(c, e.Registry); err != nil {
+			return err
+		}
+	}
+	cluster, err := options.Start(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cluster.Stop(context.WithoutCancel(ctx))) }()
+	address, err := k.tunnel(ctx, c, cluster.Service, port)
+	if err != nil {
+		return err
+	}
+	if err := write(k.dir, "kubeconfig", []byte(cluster.KubeconfigAt("https://"+address))); err != nil {
+		return err
+	}
+	if err := os.Chmod(k.kubeconfig(), 0o600); err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(clusterState{PID: os.Getpid(), Engine: e.Kind, Address: address, Ready: cluster.Ready, Started: time.Now().UTC()}, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := write(k.dir, "cluster.json", data); err != nil {
+		return err
+	}
+	return k.watch(ctx, address)
+}
+
+// tunnel opens a port of this machine that leads to the API server.
+func (k *keeper) tunnel(ctx context.Context, c *dagger.Client, cluster *dagger.Service, port int) (string, error) {
+	tunnel, err := c.Host().Tunnel(cluster, dagger.HostTunnelOpts{Ports: []dagger.PortForward{{Backend: apiPort, Frontend: port}}}).Start(ctx)
+	if err != nil {
+		return "", fmt.Errorf("open a way to the cluster: %w", err)
+	}
+	endpoint, err := tunnel.Endpoint(ctx)
+	if err != nil {
+		return "", fmt.Errorf("open a way to the cluster: %w", err)
+	}
+	_, number, err := net.SplitHostPort(endpoint)
+	return net.JoinHostPort("127.0.0.1", number), err
+}
+
+// watch returns nil when ctx ends, and an error when the cluster does not answer any more.
+func (k *keeper) watch(ctx context.Context, address string) error {
+	for failures := 0; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(2 * time.Second):
+		}
+		err := k.probe(ctx, address)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			failures = 0
+		default:
+			// A machine that is busy may miss one.
+			if failures++; failures == 5 {
+				return fmt.Errorf("the cluster is gone: %w", err)
+			}
+		}
+	}
+}
+
+// probe says whether the cluster's API server answers at an address: only it can show the certificate.
+func (k *keeper) probe(ctx context.Context, address string) error {
+	text, err := os.ReadFile(k.kubeconfig())
+	if err != nil {
+		return err
+	}
+	var config struct {
+		Clusters []struct {
+			Cluster struct {
+				Authority []byte `json:"certificate-authority-data"`
+			} `json:"cluster"`
+		} `json:"clusters"`
+	}
+	if err := json.Unmarshal(text, &config); err != nil {
+		return fmt.Errorf("read %s: %w", k.kubeconfig(), err)
+	}
+	roots := x509.NewCertPool()
+	for _, c := range config.Clusters {
+		roots.AppendCertsFromPEM(c.Cluster.Authority)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	conn, err := (&tls.Dialer{Config: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("the API server does not answer: %w", err)
+	}
+	return conn.Close()
+}
+
+// stop ends the process that holds the cluster, and with it the cluster. It returns false when there was none.
+func (k *keeper) stop(ctx context.Context) (bool, error) {
+	held, err := k.held()
+	if err != nil || !held {
+		return false, err
+	}
+	// One that is starting is waited for: it has not told its process's number yet.
+	state, err := k.status()
+	for ; err == nil && state == nil && held; state, err = k.status() {
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+		if held, err = k.held(); err != nil {
+			return false, err
+		}
+	}
+	if err != nil || state == nil {
+		return false, err
+	}
+	if err := syscall.Kill(state.PID, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return false, fmt.Errorf("stop the cluster (pid %d): %w", state.PID, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, clusterStop)
+	defer cancel()
+	lock := k.alive()
+	if _, err := lock.TryLockContext(ctx, 50*time.Millisecond); err != nil {
+		return false, fmt.Errorf("the cluster (pid %d) did not stop: its log is %s", state.PID, k.log())
+	}
+	return true, lock.Unlock()
+}
