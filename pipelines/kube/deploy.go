@@ -58,6 +58,8 @@ type Deploy struct {
 	Wait time.Duration
 	// Verify checks what is up, before it counts as deployed. What does not pass is rolled back. Nil checks nothing.
 	Verify Check
+	// Canary moves the traffic over step by step; nil moves it with the pods.
+	Canary *Canary
 	// DryRun changes nothing, and only says what would change.
 	DryRun bool
 	// Origin says what the release is made of.
@@ -100,7 +102,7 @@ func (d Deploy) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory
 	}
 	r := &release{
 		c: c, shell: s, environment: d.Environment, namespace: d.Namespace, cluster: d.Cluster, origin: d.Origin, deadline: d.Deadline,
-		wait: d.Wait, verify: d.Verify, progress: d.Progress, reports: c.Directory(),
+		wait: d.Wait, verify: d.Verify, canary: d.Canary, progress: d.Progress, reports: c.Directory(),
 	}
 	if r.deadline <= 0 {
 		r.deadline = DefaultDeadline
@@ -120,6 +122,7 @@ type release struct {
 	deadline    time.Duration
 	wait        time.Duration
 	verify      Check
+	canary      *Canary
 	progress    func(string)
 	reports     *dagger.Directory
 
@@ -138,6 +141,9 @@ type release struct {
 	record   Release
 	before   []before
 	previous Release
+	// candidates are the Deployments that get a canary, and passing the objects that are there only meanwhile.
+	candidates []candidate
+	passing    []ID
 	// changed is true once the cluster may have been changed.
 	changed bool
 	notes   []string
@@ -341,6 +347,9 @@ func (r *release) recover(ctx context.Context) error {
 		}
 		name, _, _ := strings.Cut(o.Holder, identityMark)
 		what := fmt.Sprintf("revision %d by %s was interrupted while it was %s (%s)", o.Revision, name, o.Status, o.Phase)
+		if o.Status == Paused {
+			what = fmt.Sprintf("the canary of revision %d by %s was paused", o.Revision, name)
+		}
 		r.note("%s: reverting it", what)
 		c, err := r.content(ctx, o.Revision)
 		if err != nil {
@@ -350,7 +359,7 @@ func (r *release) recover(ctx context.Context) error {
 		o.Ended = &ended
 		o.Cause = what + "; reverted by " + r.origin.Holder
 		o.Status = RolledBack
-		if c.Release.Status != "" && o.Phase != "recording" && o.Phase != "recorded" {
+		if o.Phase != "recording" && o.Phase != "recorded" {
 			back := r.restore(ctx, o.Revision, c.Before)
 			if back.err != nil || back.trouble != nil {
 				o.Status = Failed
@@ -391,6 +400,11 @@ func (r *release) roll(ctx context.Context) (Rollout, error) {
 	if err != nil {
 		return Rollout{}, err
 	}
+	if r.canary != nil {
+		if err := r.planCanary(ctx); err != nil {
+			return Rollout{}, err
+		}
+	}
 	if err := r.write(ctx, revision); err != nil {
 		return Rollout{}, err
 	}
@@ -399,8 +413,16 @@ func (r *release) roll(ctx context.Context) (Rollout, error) {
 	}
 	r.changed = true
 	begun := time.Now()
-	waited, err := r.apply(ctx, jobs, begun.Add(r.deadline))
-	if err == nil && waited.trouble == nil && r.verify != nil {
+	var waited awaited
+	if r.canary != nil {
+		waited, err = r.canaryRoll(ctx, jobs)
+	} else {
+		waited, err = r.apply(ctx, jobs, begun.Add(r.deadline))
+	}
+	if err == nil && waited.judged != nil && waited.judged.Verdict == graph.Inconclusive {
+		return r.pause(ctx, waited)
+	}
+	if err == nil && waited.trouble == nil && waited.judged == nil && r.verify != nil {
 		waited, err = r.check(ctx, waited)
 	}
 	if err != nil || waited.trouble != nil || waited.judged != nil {

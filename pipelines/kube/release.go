@@ -25,6 +25,8 @@ const (
 	Deploying Status = "deploying"
 	// Verifying means that its pods are up, and it is being checked.
 	Verifying Status = "verifying"
+	// Paused means that its canary could not be judged, and keeps its share of the traffic until somebody decides.
+	Paused Status = "paused"
 	// Deployed means that it runs.
 	Deployed Status = "deployed"
 	// Superseded means that it ran until the next one came.
@@ -36,7 +38,9 @@ const (
 )
 
 // Unfinished reports whether a release was left in the middle, unless its run goes on.
-func (s Status) Unfinished() bool { return s == Recording || s == Deploying || s == Verifying }
+func (s Status) Unfinished() bool {
+	return s == Recording || s == Deploying || s == Verifying || s == Paused
+}
 
 // Release is what is known of one deploy, as history lists it.
 type Release struct {

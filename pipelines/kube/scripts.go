@@ -178,3 +178,11 @@ fi
 // logsScript prints the last words of a container. $1 is the namespace, $2 the pod, $3 the container, $4 --previous or nothing.
 const logsScript = `kubectl logs "$2" --namespace "$1" --container "$3" --tail 40 ${4:+"$4"}
 `
+
+// deleteScript deletes the input's objects, which need not be there.
+const deleteScript = `kubectl delete -f /run/millrace/input --ignore-not-found --wait=false -o name
+`
+
+// scaleScript sets the number of a Deployment's pods. $1 is the namespace, $2 the Deployment, $3 the number.
+const scaleScript = `kubectl scale deployment "$2" --namespace "$1" --replicas "$3"
+`
