@@ -9,6 +9,7 @@ import (
 
 	"github.com/millrace-ci/millrace/pipelines/gate"
 	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/image"
 	"github.com/millrace-ci/millrace/pipelines/kube"
 	"github.com/millrace-ci/millrace/pipelines/load"
 	"github.com/millrace-ci/millrace/pipelines/project"
@@ -114,6 +115,42 @@ func CheckGates(ctx context.Context, in Inputs, environment string, images []str
 		}
 	}
 	return gate.Check(rules, GateRequest(in, environment, images), facts), nil
+}
+
+// published are the references of images with their digests, sorted.
+func published(images map[string]image.Published) []string {
+	var all []string
+	for _, i := range images {
+		all = append(all, i.Reference)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// closed is the result of a deployment that the gates hold back.
+func closed(e project.Environment, d gate.Decision) kube.Rollout {
+	r := kube.Rollout{Environment: e.Name, Namespace: e.Namespace}
+	r.Verdict, r.Reason = d.Judgement()
+	return r
+}
+
+// trial returns inputs for a cluster of this run alone, in which all environments lie. There is nobody to approve what goes
+// there, and no hour at which it must not; what did not pass the environment before is held back there too.
+func trial(in Inputs, e project.Environment, cluster kube.Cluster) (Inputs, project.Environment) {
+	clusters := map[string]kube.Cluster{}
+	p := *in.Project
+	p.Environments = slices.Clone(p.Environments)
+	for i, other := range p.Environments {
+		clusters[other.Name] = cluster
+		if other.Gates != nil {
+			p.Environments[i].Gates = &project.Gates{From: other.Gates.From}
+		}
+		if other.Name == e.Name {
+			e = p.Environments[i]
+		}
+	}
+	in.Project, in.Delivery.Clusters = &p, clusters
+	return in, e
 }
 
 // GateRequest is what a deployment of images asks for, and what an approver signs.
