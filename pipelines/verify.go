@@ -52,7 +52,7 @@ func LoadTest(in Inputs, environment string, accept bool) (*graph.Graph, error) 
 		return nil, &EnvironmentError{fmt.Sprintf("no kubeconfig for %s: set %s", environment, e.Variable())}
 	}
 	g := graph.New("load-test")
-	graph.Add(g, "load-test-"+environment, func(ctx context.Context) (load.Result, error) {
+	graph.Add(g, loadName(environment), func(ctx context.Context) (load.Result, error) {
 		at, err := EnvironmentOf(ctx, in, environment)
 		if err != nil {
 			return load.Result{}, err
@@ -60,6 +60,37 @@ func LoadTest(in Inputs, environment string, accept bool) (*graph.Graph, error) 
 		return Load(in, e, at.Namespace, accept).Run(ctx, in.Client, in.Source, at.Cluster)
 	}, graph.Doc("put "+environment+" under load"), graph.Timeout(loadTimeout(e)+15*time.Minute))
 	return g, nil
+}
+
+// loadName is the name of the node that puts an environment under load.
+func loadName(environment string) string { return "load-test-" + environment }
+
+// addLoadTests adds a node for each environment that has a load test, which runs when something was deployed there.
+func addLoadTests(g CICDGraph, in Inputs) map[string]*graph.Node[load.Result] {
+	nodes := map[string]*graph.Node[load.Result]{}
+	for _, e := range in.Project.Environments {
+		deployed := g.Deploys[e.Name]
+		if e.Load == nil || deployed == nil {
+			continue
+		}
+		nodes[e.Name] = graph.Add(g.Graph, loadName(e.Name), func(ctx context.Context) (load.Result, error) {
+			to := deployed.Value()
+			return Load(in, e, to.Namespace, false).Run(ctx, in.Client, in.Source, to.Cluster)
+		}, graph.Needs(deployed), graph.Doc("put "+e.Name+" under load"), graph.Timeout(loadTimeout(e)+15*time.Minute))
+	}
+	return nodes
+}
+
+// verificationImages are what the checks of an environment run in.
+func verificationImages(e project.Environment, runs func(node string) bool) []string {
+	var refs []string
+	if len(e.Smoke) > 0 && (runs(deployName(e.Name)) || runs("smoke-"+e.Name)) {
+		refs = append(refs, image.KubeTools, image.Python(""))
+	}
+	if runs(loadName(e.Name)) || e.Strategy == project.CanaryRollout && runs(deployName(e.Name)) {
+		refs = append(refs, image.KubeTools, image.K6)
+	}
+	return refs
 }
 
 // Load returns the step that puts an environment under load, by the project's configuration.

@@ -77,3 +77,14 @@ func TestVerificationGraphs(t *testing.T) {
 	require.Equal(t, time.Minute, test.Timeout)
 	require.InDelta(t, 0.3, test.Tolerance.Margin, 0)
 }
+
+func TestLoadTestsFollowDeploys(t *testing.T) {
+	t.Parallel()
+	in := Inputs{Project: gatedProject()}
+	in.Project.Environments[0].Load = &project.Load{}
+	g := CICD(in)
+	require.Len(t, g.LoadTests, 1)
+	require.NotNil(t, g.LoadTests["staging"])
+	all := func(string) bool { return true }
+	require.Subset(t, References(in.Project, all), []string{"grafana/k6:1.6.1", "python:3.11-slim", "alpine/k8s:1.34.4"})
+}
