@@ -27,7 +27,7 @@ type deliveryFlags struct {
 // delivery gathers what the nodes that deploy have to know. c is nil for a plan.
 func (p *prepared) delivery(c *dagger.Client, own string) pipelines.Delivery {
 	d := pipelines.Delivery{Clusters: map[string]kube.Cluster{}, Holder: holder(p.ref), Wait: p.noWait(), Progress: p.tell}
-	d.HostApproved = gitHubApproved(http.DefaultClient, os.Getenv)
+	d.Approval, d.HostApproved = p.approval, gitHubApproved(http.DefaultClient, os.Getenv)
 	for _, e := range p.project.Environments {
 		kubeconfig := os.Getenv(e.Variable())
 		switch {

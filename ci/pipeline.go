@@ -78,6 +78,8 @@ type prepared struct {
 	project *project.Project
 	ref     host.Ref
 	started time.Time
+	// approval is a signed approval that the run was given; empty if there is none.
+	approval []byte
 }
 
 func (p *pipeline) prepare(ctx context.Context) (*prepared, error) {
@@ -98,7 +100,11 @@ func (p *pipeline) prepare(ctx context.Context) (*prepared, error) {
 			return nil, usageError{err}
 		}
 	}
-	return &prepared{pipeline: p, source: source, project: proj, ref: ref, started: time.Now()}, nil
+	approval, err := approval("MILLRACE_APPROVAL")
+	if err != nil {
+		return nil, err
+	}
+	return &prepared{pipeline: p, source: source, project: proj, ref: ref, started: time.Now(), approval: approval}, nil
 }
 
 // sourceDir returns the source tree's absolute path.

@@ -15,6 +15,7 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/host"
 	"github.com/millrace-ci/millrace/pipelines/image"
 	"github.com/millrace-ci/millrace/pipelines/kube"
+	"github.com/millrace-ci/millrace/pipelines/load"
 	"github.com/millrace-ci/millrace/pipelines/project"
 	"github.com/millrace-ci/millrace/pipelines/step"
 )
@@ -69,6 +70,8 @@ type CICDGraph struct {
 	Publish  *graph.Node[image.PublishResult]
 	// Deploys are the nodes that deploy, by the environments' names.
 	Deploys map[string]*graph.Node[kube.Rollout]
+	// LoadTests are the nodes that put environments under load, by the environments' names.
+	LoadTests map[string]*graph.Node[load.Result]
 }
 
 // CICD returns the ci-cd graph: lint, then test, security and build side by side, then publish, the coverage upload, and a
@@ -103,6 +106,7 @@ func CICD(in Inputs) CICDGraph {
 		graph.Doc("push the images to "+orElse(in.Registry.Address, "a registry")), graph.Retry(5, 2*time.Second), graph.Timeout(30*time.Minute))
 	all := CICDGraph{Graph: g, Lint: lint, Test: test, Security: security, Build: build, Coverage: coverage, Publish: publish}
 	all.Deploys = addDeploys(all, in)
+	all.LoadTests = addLoadTests(all, in)
 	return all
 }
 

@@ -69,6 +69,13 @@ func addDeploys(g CICDGraph, in Inputs) map[string]*graph.Node[kube.Rollout] {
 			if built {
 				images = g.Publish.Value().Images
 			}
+			in, e := in, e
+			if cluster != nil {
+				in, e = trial(in, e, cluster.Value())
+			}
+			if decision, err := CheckGates(ctx, in, e.Name, published(images)); err != nil || !decision.Open() {
+				return closed(e, decision), err
+			}
 			d := Deploy(in, e, images)
 			if cluster != nil {
 				d.Cluster = cluster.Value()

@@ -29,6 +29,7 @@ func References(p *project.Project, runs func(node string) bool) []string {
 		refs = append(refs, kube.References()...)
 	}
 	for _, e := range p.Environments {
+		refs = append(refs, verificationImages(e, runs)...)
 		if runs(deployName(e.Name)) {
 			refs = append(refs, image.KubeTools)
 		}

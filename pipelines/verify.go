@@ -9,6 +9,7 @@ import (
 
 	"github.com/millrace-ci/millrace/pipelines/gate"
 	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/image"
 	"github.com/millrace-ci/millrace/pipelines/kube"
 	"github.com/millrace-ci/millrace/pipelines/load"
 	"github.com/millrace-ci/millrace/pipelines/project"
@@ -51,7 +52,7 @@ func LoadTest(in Inputs, environment string, accept bool) (*graph.Graph, error) 
 		return nil, &EnvironmentError{fmt.Sprintf("no kubeconfig for %s: set %s", environment, e.Variable())}
 	}
 	g := graph.New("load-test")
-	graph.Add(g, "load-test-"+environment, func(ctx context.Context) (load.Result, error) {
+	graph.Add(g, loadName(environment), func(ctx context.Context) (load.Result, error) {
 		at, err := EnvironmentOf(ctx, in, environment)
 		if err != nil {
 			return load.Result{}, err
@@ -59,6 +60,37 @@ func LoadTest(in Inputs, environment string, accept bool) (*graph.Graph, error) 
 		return Load(in, e, at.Namespace, accept).Run(ctx, in.Client, in.Source, at.Cluster)
 	}, graph.Doc("put "+environment+" under load"), graph.Timeout(loadTimeout(e)+15*time.Minute))
 	return g, nil
+}
+
+// loadName is the name of the node that puts an environment under load.
+func loadName(environment string) string { return "load-test-" + environment }
+
+// addLoadTests adds a node for each environment that has a load test, which runs when something was deployed there.
+func addLoadTests(g CICDGraph, in Inputs) map[string]*graph.Node[load.Result] {
+	nodes := map[string]*graph.Node[load.Result]{}
+	for _, e := range in.Project.Environments {
+		deployed := g.Deploys[e.Name]
+		if e.Load == nil || deployed == nil {
+			continue
+		}
+		nodes[e.Name] = graph.Add(g.Graph, loadName(e.Name), func(ctx context.Context) (load.Result, error) {
+			to := deployed.Value()
+			return Load(in, e, to.Namespace, false).Run(ctx, in.Client, in.Source, to.Cluster)
+		}, graph.Needs(deployed), graph.Doc("put "+e.Name+" under load"), graph.Timeout(loadTimeout(e)+15*time.Minute))
+	}
+	return nodes
+}
+
+// verificationImages are what the checks of an environment run in.
+func verificationImages(e project.Environment, runs func(node string) bool) []string {
+	var refs []string
+	if len(e.Smoke) > 0 && (runs(deployName(e.Name)) || runs("smoke-"+e.Name)) {
+		refs = append(refs, image.KubeTools, image.Python(""))
+	}
+	if runs(loadName(e.Name)) || e.Strategy == project.CanaryRollout && runs(deployName(e.Name)) {
+		refs = append(refs, image.KubeTools, image.K6)
+	}
+	return refs
 }
 
 // Load returns the step that puts an environment under load, by the project's configuration.
@@ -114,6 +146,42 @@ func CheckGates(ctx context.Context, in Inputs, environment string, images []str
 		}
 	}
 	return gate.Check(rules, GateRequest(in, environment, images), facts), nil
+}
+
+// published are the references of images with their digests, sorted.
+func published(images map[string]image.Published) []string {
+	var all []string
+	for _, i := range images {
+		all = append(all, i.Reference)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// closed is the result of a deployment that the gates hold back.
+func closed(e project.Environment, d gate.Decision) kube.Rollout {
+	r := kube.Rollout{Environment: e.Name, Namespace: e.Namespace}
+	r.Verdict, r.Reason = d.Judgement()
+	return r
+}
+
+// trial returns inputs for a cluster of this run alone, in which all environments lie. There is nobody to approve what goes
+// there, and no hour at which it must not; what did not pass the environment before is held back there too.
+func trial(in Inputs, e project.Environment, cluster kube.Cluster) (Inputs, project.Environment) {
+	clusters := map[string]kube.Cluster{}
+	p := *in.Project
+	p.Environments = slices.Clone(p.Environments)
+	for i, other := range p.Environments {
+		clusters[other.Name] = cluster
+		if other.Gates != nil {
+			p.Environments[i].Gates = &project.Gates{From: other.Gates.From}
+		}
+		if other.Name == e.Name {
+			e = p.Environments[i]
+		}
+	}
+	in.Project, in.Delivery.Clusters = &p, clusters
+	return in, e
 }
 
 // GateRequest is what a deployment of images asks for, and what an approver signs.
