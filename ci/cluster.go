@@ -38,8 +38,9 @@ type keeper struct{ dir string }
 
 // clusterState is what the process that holds a cluster tells the others.
 type clusterState struct {
-	PID     int           `json:"pid"`
-	Engine  engine.Kind   `json:"engine"`
+	PID    int         `json:"pid"`
+	Engine engine.Kind `json:"engine"`
+	// Address is where the API server answers on this machine; empty while the cluster is starting.
 	Address string        `json:"address"`
 	Ready   time.Duration `json:"ready"`
 	Started time.Time     `json:"started"`
@@ -81,14 +82,14 @@ func (k *keeper) held() (bool, error) {
 	return true, nil
 }
 
-// status returns the cluster that takes pods, or nil.
-func (k *keeper) status() (*clusterState, error) {
+// read returns what the process that holds a cluster tells; nil when there is none.
+func (k *keeper) read() (*clusterState, error) {
 	if held, err := k.held(); err != nil || !held {
 		return nil, err
 	}
 	data, err := os.ReadFile(k.path("cluster.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // it is starting, or stopping
+		return nil, nil // it has just begun, or is about to end
 	}
 	if err != nil {
 		return nil, err
@@ -98,6 +99,24 @@ func (k *keeper) status() (*clusterState, error) {
 		return nil, fmt.Errorf("read %s: %w", k.path("cluster.json"), err)
 	}
 	return &s, nil
+}
+
+// status returns the cluster that takes pods, or nil.
+func (k *keeper) status() (*clusterState, error) {
+	s, err := k.read()
+	if err != nil || s == nil || s.Address == "" {
+		return nil, err
+	}
+	return s, nil
+}
+
+// tell writes what others may know of the cluster.
+func (k *keeper) tell(s clusterState) error {
+	data, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	return write(k.dir, "cluster.json", data)
 }
 
 // spawn starts the process that holds the cluster, and waits until pods can be started. If another command started one
@@ -165,6 +184,10 @@ func (k *keeper) hold(ctx context.Context, e *engine.Engine, port int, log io.Wr
 			}
 		}
 	}()
+	state := clusterState{PID: os.Getpid(), Engine: e.Kind}
+	if err := k.tell(state); err != nil {
+		return err
+	}
 	if err := e.Ready(ctx); err != nil {
 		return err
 	}
@@ -195,11 +218,8 @@ func (k *keeper) hold(ctx context.Context, e *engine.Engine, port int, log io.Wr
 	if err := os.Chmod(k.kubeconfig(), 0o600); err != nil {
 		return err
 	}
-	data, err := json.MarshalIndent(clusterState{PID: os.Getpid(), Engine: e.Kind, Address: address, Ready: cluster.Ready, Started: time.Now().UTC()}, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := write(k.dir, "cluster.json", data); err != nil {
+	state.Address, state.Ready, state.Started = address, cluster.Ready, time.Now().UTC()
+	if err := k.tell(state); err != nil {
 		return err
 	}
 	return k.watch(ctx, address)
@@ -273,22 +293,7 @@ func (k *keeper) probe(ctx context.Context, address string) error {
 
 // stop ends the process that holds the cluster, and with it the cluster. It returns false when there was none.
 func (k *keeper) stop(ctx context.Context) (bool, error) {
-	held, err := k.held()
-	if err != nil || !held {
-		return false, err
-	}
-	// One that is starting is waited for: it has not told its process's number yet.
-	state, err := k.status()
-	for ; err == nil && state == nil && held; state, err = k.status() {
-		select {
-		case <-ctx.Done():
-			return false, ctx.Err()
-		case <-time.After(100 * time.Millisecond):
-		}
-		if held, err = k.held(); err != nil {
-			return false, err
-		}
-	}
+	state, err := k.read()
 	if err != nil || state == nil {
 		return false, err
 	}

@@ -103,4 +103,3 @@ func kubectlOn(ctx context.Context, t *testing.T, k kube.Cluster, stdin string, 
 	}
 	return strings.TrimSpace(out), nil
 }
-
