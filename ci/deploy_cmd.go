@@ -20,19 +20,45 @@ import (
 
 // deliveryFlags say how environments are deployed to.
 type deliveryFlags struct {
-	Wait time.Duration `default:"10m" help:"How long another run that deploys to the environment is waited for; 0 is not at all (default: 10m)."`
+	Ephemeral bool          `help:"Deploy to a throw-away cluster that this run starts, instead of the environments' own."`
+	Wait      time.Duration `default:"10m" help:"How long another run that deploys to the environment is waited for; 0 is not at all (default: 10m)."`
 }
 
 // delivery gathers what the nodes that deploy have to know. c is nil for a plan.
-func (p *prepared) delivery(c *dagger.Client) pipelines.Delivery {
+func (p *prepared) delivery(c *dagger.Client, own string) pipelines.Delivery {
 	d := pipelines.Delivery{Clusters: map[string]kube.Cluster{}, Holder: holder(p.ref), Wait: p.noWait(), Progress: p.tell}
 	d.Approval, d.HostApproved = p.approval, gitHubApproved(http.DefaultClient, os.Getenv)
 	for _, e := range p.project.Environments {
-		if kubeconfig := secret(c, "kubeconfig-"+e.Name, e.Variable()); kubeconfig != nil {
-			d.Clusters[e.Name] = kube.Cluster{Kubeconfig: kubeconfig}
+		kubeconfig := os.Getenv(e.Variable())
+		switch {
+		case kubeconfig == "":
+		case c == nil:
+			d.Clusters[e.Name] = kube.Cluster{} // a plan only asks whether there is one
+		default:
+			d.Clusters[e.Name] = kube.HostCluster(c, "kubeconfig-"+e.Name, kubeconfig)
 		}
 	}
+	if p.Ephemeral {
+		d.Ephemeral = func(ctx context.Context) (kube.Cluster, error) { return throwAway(ctx, c, own) }
+	}
 	return d
+}
+
+// throwAway starts a cluster for this run alone. It takes images from the embedded engine's own registry, if that is where they are.
+func throwAway(ctx context.Context, c *dagger.Client, own string) (kube.Cluster, error) {
+	e := kube.Ephemeral{}
+	if own != "" {
+		registry, err := kube.HostRegistry(c, own)
+		if err != nil {
+			return kube.Cluster{}, err
+		}
+		e.Registry = registry
+	}
+	running, err := e.Start(ctx, c)
+	if err != nil {
+		return kube.Cluster{}, err
+	}
+	return running.Cluster, nil // it ends with the session
 }
 
 // holder names this run to people who wait for it.

@@ -198,7 +198,7 @@ func (p *prepared) inputs(c *dagger.Client, own string) pipelines.Inputs {
 		Client: c, Project: p.project, Ref: p.ref, Registry: p.registry(c, own), Now: p.started,
 		CodecovToken: secret(c, "codecov-token", "CODECOV_TOKEN"), SafetyKey: secret(c, "safety-api-key", "SAFETY_API_KEY"),
 	}
-	in.Delivery = p.delivery(c)
+	in.Delivery = p.delivery(c, own)
 	if p.Fresh {
 		in.Fresh = p.started.Format(time.RFC3339Nano)
 	}

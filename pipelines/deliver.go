@@ -103,6 +103,7 @@ func Deploy(in Inputs, e project.Environment, images map[string]image.Published)
 		references[name] = published.Reference
 	}
 	return kube.Deploy{
+		Canary:      canaryOf(in, e),
 		Environment: e.Name, Namespace: e.Namespace, Cluster: in.Delivery.Clusters[e.Name],
 		Manifests: kube.Manifests{Path: e.Manifests, Values: e.Values, Release: e.Release},
 		Images:    references, Replicas: e.Replicas, Deadline: e.Deadline, Wait: wait(in), Verify: verify(in, e),
@@ -152,7 +153,7 @@ func deploying(in Inputs, e project.Environment) (bool, string) {
 	case ref.Event != host.Push || !slices.Contains(e.Branches, ref.Branch):
 		return false, fmt.Sprintf("only a push to %s deploys to %s; this is %s of %s", or(e.Branches), e.Name, event(ref), ref)
 	case !given:
-		return false, fmt.Sprintf("no kubeconfig for %s: set %s", e.Name, e.Variable())
+		return false, fmt.Sprintf("no kubeconfig for %s: set %s, or try it with --ephemeral", e.Name, e.Variable())
 	default:
 		return true, ""
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/millrace-ci/millrace/pipelines/image"
+	"github.com/millrace-ci/millrace/pipelines/kube"
 	"github.com/millrace-ci/millrace/pipelines/project"
 )
 
@@ -23,6 +24,9 @@ func References(p *project.Project, runs func(node string) bool) []string {
 		for _, i := range p.Images {
 			refs = append(refs, i.Parsed.Bases...)
 		}
+	}
+	if runs("cluster") {
+		refs = append(refs, kube.References()...)
 	}
 	for _, e := range p.Environments {
 		refs = append(refs, verificationImages(e, runs)...)

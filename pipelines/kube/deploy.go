@@ -334,7 +334,7 @@ func (r *release) underLease(ctx context.Context, found surroundings, do func(co
 }
 
 func (r *release) giveBack(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 	defer cancel()
 	return r.lease.release(ctx)
 }
@@ -396,9 +396,11 @@ func (r *release) roll(ctx context.Context) (Rollout, error) {
 	revision := r.nextRevision()
 	stamp(r.objects, revision, r.origin.Commit)
 	stamp(r.secrets, revision, r.origin.Commit)
-	conflicts, err := r.rehearse(ctx, jobs)
-	if err != nil {
-		return Rollout{}, err
+	var conflicts []string
+	if r.record.RollbackTo == 0 { // what was taken once needs no rehearsal
+		if conflicts, err = r.rehearse(ctx, jobs); err != nil {
+			return Rollout{}, err
+		}
 	}
 	if r.canary != nil {
 		if err := r.planCanary(ctx); err != nil {

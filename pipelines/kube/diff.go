@@ -14,6 +14,9 @@ import (
 func (r *release) dryRun(ctx context.Context, exists bool) (Rollout, error) {
 	all := slices.Concat(r.secrets, r.objects)
 	sortObjects(all)
+	if now, running := present(r.own()); running {
+		stamp(all, now.Revision, now.Commit) // these marks are no change that anybody wants to read of
+	}
 	rollout := r.rollout(graph.Passed, "")
 	if !exists {
 		var b strings.Builder

@@ -156,18 +156,11 @@ func (r *release) alive(ctx context.Context, first leaseState) (bool, error) {
 			return false, ctx.Err()
 		case <-time.After(leasePoll):
 		}
-		got, err := r.shell.must(ctx, leaseGet, "", r.namespace)
+		now, err := (&lease{shell: r.shell, namespace: r.namespace}).find(ctx)
 		if err != nil {
 			return false, err
 		}
-		if strings.TrimSpace(got.out) == "" {
-			return true, nil
-		}
-		o, err := decode([]byte(got.out))
-		if err != nil {
-			return false, fmt.Errorf("read the lease: %w", err)
-		}
-		if leaseOf(o).version != first.version {
+		if now.version != first.version {
 			return true, nil
 		}
 	}

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/millrace-ci/millrace/pipelines/graph"
 )
 
 // leaseName is the Lease that lets one deploy at a time into a namespace.
@@ -176,19 +174,24 @@ func acquire(ctx context.Context, s *shell, environment, namespace, identity str
 			case <-time.After(leasePoll):
 			}
 		}
-		got, err := s.must(ctx, leaseGet, "", namespace)
-		if err != nil {
+		var err error
+		if found, err = (&lease{shell: s, namespace: namespace}).find(ctx); err != nil {
 			return nil, err
 		}
-		found = leaseState{}
-		if strings.TrimSpace(got.out) != "" {
-			o, err := decode([]byte(got.out))
-			if err != nil {
-				return nil, fmt.Errorf("read the lease: %w", err)
-			}
-			found = leaseOf(o)
-		}
 	}
+}
+
+// find returns the lease as it is now.
+func (l *lease) find(ctx context.Context) (leaseState, error) {
+	got, err := l.shell.must(ctx, leaseGet, "", l.namespace)
+	if err != nil || strings.TrimSpace(got.out) == "" {
+		return leaseState{}, err
+	}
+	o, err := decode([]byte(got.out))
+	if err != nil {
+		return leaseState{}, fmt.Errorf("read the lease: %w", err)
+	}
+	return leaseOf(o), nil
 }
 
 func (l *lease) script() string {
@@ -277,9 +280,13 @@ func (l *lease) release(ctx context.Context) error {
 		}
 	}
 	err := l.put(ctx, "")
-	l.lost(context.Canceled)
-	if graph.IsTransient(err) {
-		return nil
+	if refused := (*Refusal)(nil); errors.As(err, &refused) && refused.Kind == Conflict {
+		// A renewal that was cut off may have arrived all the same.
+		if found, again := l.find(ctx); again == nil && found.holder.Name == l.identity {
+			l.version = found.version
+			err = l.put(ctx, "")
+		}
 	}
+	l.lost(context.Canceled)
 	return err
 }
