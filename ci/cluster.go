@@ -167,7 +167,7 @@ func tail(text string, n int) string {
 }
 
 // hold starts the cluster and keeps it, until ctx ends or the cluster or its engine does.
-func (k *keeper) hold(ctx context.Context, e *engine.Engine, port int, log io.Writer) (err error) {
+func (k *keeper) hold(ctx context.Context, e *engine.Engine, port int) (err error) {
 	lock := k.alive()
 	if free, err := lock.TryLock(); err != nil || !free {
 		return errors.Join(errors.New("another process holds a cluster already"), err)
@@ -192,7 +192,12 @@ func (k *keeper) hold(ctx context.Context, e *engine.Engine, port int, log io.Wr
 		return err
 	}
 	e.Prefetch(ctx, kube.References())
-	c, err := e.Connect(ctx, log)
+	session, err := os.OpenFile(k.path("session.log"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	c, err := e.Connect(ctx, session)
 	if err != nil {
 		return err
 	}

@@ -139,5 +139,5 @@ func (c *clusterHoldCmd) Run(ctx context.Context, s *streams) error {
 	if err != nil {
 		return err
 	}
-	return k.hold(ctx, e, c.Port, s.stderr)
+	return k.hold(ctx, e, c.Port)
 }

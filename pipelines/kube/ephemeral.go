@@ -136,8 +136,8 @@ func cause(ctx context.Context, err error) error {
 // node returns the container of the node.
 func (e Ephemeral) node(c *dagger.Client, id string, access *access) (*dagger.Container, error) {
 	node := c.Container().From(image.K3s).WithEnvVariable("MILLRACE_CLUSTER", id)
-	// Nothing of it goes into the engine's cache, and containerd needs a file system that is no overlay.
-	for _, dir := range []string{nodeState, "/var/lib/kubelet", "/var/lib/cni"} {
+	// containerd needs a file system that is no overlay. A folder that has secrets below it would hide them.
+	for _, dir := range []string{nodeState + "/agent", "/var/lib/kubelet", "/var/lib/cni"} {
 		node = node.WithMountedTemp(dir)
 	}
 	// k3s takes the authorities that it finds at its first start, so clients' certificates can be made out here.
