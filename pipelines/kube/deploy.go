@@ -135,6 +135,9 @@ type release struct {
 	secretIDs []ID
 	placed    []Placed
 
+	// ahead is what was asked together with the lease.
+	ahead *following
+
 	server   string
 	releases []Release
 	lease    *lease
@@ -187,7 +190,8 @@ func (r *release) deploy(ctx context.Context, src *dagger.Directory, d Deploy) (
 	if err := r.ensureNamespace(ctx, found.namespace); err != nil {
 		return Rollout{}, err
 	}
-	return r.underLease(ctx, found, func(ctx context.Context) (Rollout, error) { return r.roll(ctx) })
+	input, args := r.snapshotAsks()
+	return r.underLease(ctx, found, &following{script: snapshotScript, input: input, args: args}, func(ctx context.Context) (Rollout, error) { return r.roll(ctx) })
 }
 
 // render makes the objects, and looks at the cluster.
@@ -304,10 +308,10 @@ func (r *release) ensureNamespace(ctx context.Context, exists bool) error {
 	return &Refusal{Kind: NoNamespace, Text: fmt.Sprintf("the namespace %s of %s does not exist", r.namespace, r.environment)}
 }
 
-// underLease runs do while no other run may deploy, after having cleared up what such a one left.
-func (r *release) underLease(ctx context.Context, found surroundings, do func(context.Context) (Rollout, error)) (Rollout, error) {
+// underLease runs do while no other run may deploy, after having cleared up what such a one left. next is what do will ask first.
+func (r *release) underLease(ctx context.Context, found surroundings, next *following, do func(context.Context) (Rollout, error)) (Rollout, error) {
 	identity := r.origin.Holder + identityMark + random()
-	l, err := acquire(ctx, r.shell, r.environment, r.namespace, identity, found.lease, r.wait, func(h Holder) {
+	l, err := acquire(ctx, r.shell, r.environment, r.namespace, identity, found.lease, r.wait, next, func(h Holder) {
 		r.say("%s is being deployed to by %s: waiting", r.environment, h)
 	})
 	if err != nil {
@@ -319,6 +323,9 @@ func (r *release) underLease(ctx context.Context, found surroundings, do func(co
 		if _, err := r.look(ctx); err != nil {
 			return Rollout{}, errors.Join(err, r.giveBack(ctx))
 		}
+	}
+	if !found.lease.held() && !r.interrupted() {
+		r.ahead = next // nothing has changed in between
 	}
 	var rollout Rollout
 	if err = r.recover(l.leader); err == nil {
@@ -377,9 +384,19 @@ func (r *release) recover(ctx context.Context) error {
 	return nil
 }
 
+// ask is insist, for what may have been asked together with the lease.
+func (r *release) ask(ctx context.Context, script, input string, args ...string) (said, error) {
+	ahead := r.ahead
+	r.ahead = nil
+	if ahead != nil && ahead.said != nil && ahead.script == script && slices.Equal(ahead.args, args) && ahead.said.code == 0 {
+		return *ahead.said, nil
+	}
+	return r.shell.insist(ctx, script, input, args...)
+}
+
 // content reads the record of a revision.
 func (r *release) content(ctx context.Context, revision int) (content, error) {
-	got, err := r.shell.insist(ctx, contentScript, "", r.namespace, recordName(revision))
+	got, err := r.ask(ctx, contentScript, "", r.namespace, recordName(revision))
 	if err != nil {
 		return content{}, err
 	}
@@ -434,9 +451,8 @@ func (r *release) roll(ctx context.Context) (Rollout, error) {
 	return r.finish(ctx, waited)
 }
 
-// snapshot reads the state before. It returns the names of jobs that exist and are to run again.
-func (r *release) snapshot(ctx context.Context) (jobs []string, err error) {
-	input := ""
+// snapshotAsks is what the snapshot of the release's objects is asked with.
+func (r *release) snapshotAsks() (input string, args []string) {
 	var ask []Object
 	for _, o := range r.objects {
 		if !defines(r.objects, o.ID()) {
@@ -446,11 +462,17 @@ func (r *release) snapshot(ctx context.Context) (jobs []string, err error) {
 	if len(ask) > 0 {
 		input = encode(ask)
 	}
-	names := make([]string, 0, len(r.secretIDs))
+	args = []string{r.namespace}
 	for _, id := range r.secretIDs {
-		names = append(names, id.Name)
+		args = append(args, id.Name)
 	}
-	got, err := r.shell.must(ctx, snapshotScript, input, append([]string{r.namespace}, names...)...)
+	return input, args
+}
+
+// snapshot reads the state before. It returns the names of jobs that exist and are to run again.
+func (r *release) snapshot(ctx context.Context) (jobs []string, err error) {
+	input, args := r.snapshotAsks()
+	got, err := r.ask(ctx, snapshotScript, input, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -125,13 +125,26 @@ type lease struct {
 }
 
 // Without the resource version of the one that was seen, a lease would go to whoever comes last.
-const leaseCreate = `printf '%s' "$1" | kubectl create -f - -o json`
-const leaseReplace = `printf '%s' "$1" | kubectl replace -f - -o json`
+const leaseCreate = `printf '%s' "$1" | kubectl create -f - -o json || exit 99
+`
+const leaseReplace = `printf '%s' "$1" | kubectl replace -f - -o json || exit 99
+`
+
+// leaseRefused is the exit code of scripts that did not get a lease; all others are those of what follows.
+const leaseRefused = 99
+
+// following is a script that runs in the same container once the lease is there, and what it said.
+type following struct {
+	script, input string
+	args          []string
+	said          *said
+}
+
 const leaseGet = `kubectl get lease millrace-deploy --namespace "$1" --ignore-not-found -o json`
 
 // acquire takes the lease, of which found is what is known. It waits for at most wait for the one who holds it; waiting is
 // told once whom it waits for.
-func acquire(ctx context.Context, s *shell, environment, namespace, identity string, found leaseState, wait time.Duration, waiting func(Holder)) (*lease, error) {
+func acquire(ctx context.Context, s *shell, environment, namespace, identity string, found leaseState, wait time.Duration, next *following, waiting func(Holder)) (*lease, error) {
 	var seen watch
 	begun := time.Now()
 	told := false
@@ -142,16 +155,24 @@ func acquire(ctx context.Context, s *shell, environment, namespace, identity str
 			if found.exists {
 				l.transitions++
 			}
-			got, err := s.run(ctx, l.script(), "", l.manifest(identity, now))
+			script, secret, args := l.script(), "", []string{l.manifest(identity, now)}
+			if next != nil {
+				script += "printf '\\036'\nshift\n" + next.script
+				secret, args = next.input, append(args, next.args...)
+			}
+			got, err := s.run(ctx, script, secret, args...)
 			if err != nil {
 				return nil, err
 			}
-			if got.code == 0 {
-				o, err := decode([]byte(got.out))
+			if got.code != leaseRefused {
+				o, err := decode([]byte(got.part(0)))
 				if err != nil {
 					return nil, fmt.Errorf("read the lease: %w", err)
 				}
 				l.version = leaseOf(o).version
+				if _, rest, separated := strings.Cut(got.out, "\x1e"); separated {
+					next.said = &said{code: got.code, out: rest, errors: got.errors}
+				}
 				l.renew(ctx)
 				return l, nil
 			}

@@ -58,10 +58,15 @@ func (b Rollback) Run(ctx context.Context, c *dagger.Client) (Rollout, error) {
 	}
 	var rollout Rollout
 	if err == nil {
-		if _, err = r.target(b.To); err != nil && !r.interrupted() {
-			return r.conclude(rollout, err) // there is no need to wait for the lease only to say so
+		target, wrong := r.target(b.To)
+		if wrong != nil && !r.interrupted() {
+			return r.conclude(rollout, wrong) // there is no need to wait for the lease only to say so
 		}
-		rollout, err = r.underLease(ctx, found, func(ctx context.Context) (Rollout, error) { return r.rollBack(ctx, b.To) })
+		var next *following
+		if wrong == nil {
+			next = &following{script: contentScript, args: []string{r.namespace, recordName(target.Revision)}}
+		}
+		rollout, err = r.underLease(ctx, found, next, func(ctx context.Context) (Rollout, error) { return r.rollBack(ctx, b.To) })
 	}
 	return r.conclude(rollout, err)
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -28,17 +30,24 @@ type shell struct {
 	calls atomic.Int64
 }
 
-// Where scripts find their secret input and leave what they say. scratch is memory: nothing in it gets into a layer.
+// Where scripts find their secret input. scratch is memory: nothing in it gets into a layer.
 const (
 	inputPath = "/run/millrace/input"
 	scratch   = "/run/millrace/scratch"
 	saidPath  = "/tmp/millrace/said"
-	errorPath = "/tmp/millrace/errors"
 )
 
-// preamble sends what a script says to its files.
-const preamble = `mkdir -p /tmp/millrace; exec >/tmp/millrace/said 2>/tmp/millrace/errors
+// A script's output, its errors and its exit code come in one file: every file more would be a way to the engine and back.
+const (
+	prologue = `mkdir -p /tmp/millrace
+(
 `
+	epilogue = `
+) >/tmp/millrace/said 2>/tmp/millrace/errors
+code=$?
+{ printf '\035'; cat /tmp/millrace/errors; printf '\035%s' "$code"; } >>/tmp/millrace/said
+`
+)
 
 func openShell(ctx context.Context, c *dagger.Client, cluster Cluster) (*shell, error) {
 	tools, err := cluster.Tools(ctx, c)
@@ -77,20 +86,19 @@ func (s *shell) run(ctx context.Context, script, input string, args ...string) (
 	if input != "" {
 		ctr = ctr.WithMountedSecret(inputPath, s.c.SetSecret(fmt.Sprintf("millrace-%s-%d", s.id, n), input))
 	}
-	ran := ctr.WithExec(append([]string{"sh", "-c", preamble + script, "millrace"}, args...), dagger.ContainerWithExecOpts{Expect: dagger.ReturnTypeAny})
-	code, err := ran.ExitCode(ctx)
+	text, err := ctr.WithExec(append([]string{"sh", "-c", prologue + script + epilogue, "millrace"}, args...)).File(saidPath).Contents(ctx)
 	if err != nil {
 		return said{}, fmt.Errorf("run kubectl: %w", step.Explain(err))
 	}
-	out, err := ran.File(saidPath).Contents(ctx)
-	if err != nil {
-		return said{}, fmt.Errorf("read what kubectl said: %w", step.Explain(err))
+	parts := strings.Split(text, "\x1d")
+	if len(parts) != 3 {
+		return said{}, errors.New("run kubectl: its script did not come to an end")
 	}
-	errors, err := ran.File(errorPath).Contents(ctx)
+	code, err := strconv.Atoi(parts[2])
 	if err != nil {
-		return said{}, fmt.Errorf("read what kubectl said: %w", step.Explain(err))
+		return said{}, fmt.Errorf("run kubectl: read its exit code: %w", err)
 	}
-	return said{code: code, out: out, errors: errors}, nil
+	return said{code: code, out: parts[0], errors: parts[1]}, nil
 }
 
 // must is run for a script that has to succeed; else the error is a *[Refusal].
