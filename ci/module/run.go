@@ -183,12 +183,18 @@ func (m *Millrace) run(ctx context.Context, make build, r request) (*graph.Resul
 	if err := g.Check(r.options()...); err != nil {
 		return nil, report.Run{}, usageError{err}
 	}
+	result, run := m.record(ctx, in, g, r)
+	return result, run, nil
+}
+
+// record runs a graph, and makes its record.
+func (m *Millrace) record(ctx context.Context, in pipelines.Inputs, g *graph.Graph, r request) (*graph.Result, report.Run) {
 	result := g.Run(ctx, r.options()...)
-	version, err := c.Version(ctx)
+	version, err := in.Client.Version(ctx)
 	if err != nil {
 		version = "" // the record can do without
 	}
-	return result, pipelines.NewRun(result, in.Ref, report.Engine{Kind: "session", Version: version}), nil
+	return result, pipelines.NewRun(result, in.Ref, report.Engine{Kind: "session", Version: version})
 }
 
 // summary runs the graph and says how that went; a run that did not pass is an error with the same text.

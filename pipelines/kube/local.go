@@ -24,11 +24,17 @@ func HostCluster(c *dagger.Client, name, kubeconfig string) Cluster {
 	if !local {
 		return Cluster{Kubeconfig: c.SetSecret(name, kubeconfig)}
 	}
-	return Cluster{
-		Kubeconfig: c.SetSecret(name, text),
-		Service:    c.Host().Service([]dagger.PortForward{{Backend: port, Frontend: port}}),
-		Host:       hostName,
+	return Cluster{Kubeconfig: c.SetSecret(name, text), Service: c.Host().Service([]dagger.PortForward{{Backend: port, Frontend: port}}), Host: hostName}
+}
+
+// ServiceCluster returns the cluster of a kubeconfig whose address, on the loopback, stands for a service: for a function of a Dagger
+// module, which has no way to its caller's machine but the services that it is given.
+func ServiceCluster(c *dagger.Client, name, kubeconfig string, api *dagger.Service) Cluster {
+	text, _, local := offLoopback(kubeconfig)
+	if !local {
+		return Cluster{Kubeconfig: c.SetSecret(name, kubeconfig)}
 	}
+	return Cluster{Kubeconfig: c.SetSecret(name, text), Service: api, Host: hostName}
 }
 
 // offLoopback moves the cluster of a kubeconfig's current context from the loopback to hostName. What can't be read is left for
