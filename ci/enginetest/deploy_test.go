@@ -30,6 +30,8 @@ if mode == "crash":
     sys.exit("no model at /models: set MODEL_DIR")
 class App(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        if self.path == "/slow":
+            time.sleep(100)
         self.send_response(500 if mode == "unready" and self.path == "/readyz" else 200)
         self.end_headers()
         self.wfile.write(version.encode())
