@@ -1,11 +1,13 @@
 package enginetest
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -180,4 +182,73 @@ func TestDeployIsInterrupted(t *testing.T) {
 	require.Equal(t, graph.Cancelled, got.node(t, "deploy-test").Verdict)
 	p.serves("app", "1")
 	p.requireStatuses(kube.RolledBack, kube.Deployed)
+}
+
+// The values of Secrets that live in the cluster, and the credentials of the kubeconfig, are in nothing that a deploy prints, leaves,
+// or has the engine keep: a Secret in the source is known to whoever knows the source, but these are not.
+func TestSecretsOfTheClusterStayThere(t *testing.T) {
+	p := newPlace(t)
+	cable := newCable(t, p.cluster)
+	key := kubeconfigData.FindAllStringSubmatch(cable.text, -1)
+	require.Len(t, key, 3)
+	kubeconfig := withEnv("KUBE_CONFIG_TEST=" + cable.text)
+	const value = "canary-of-the-cluster-b81c5e"
+	coded := base64.StdEncoding.EncodeToString([]byte(value))
+	began := time.Now()
+
+	secret := func(value string) string {
+		return settings("app", "") + "---\napiVersion: v1\nkind: Secret\nmetadata: {name: keys}\nstringData: {TOKEN: " + value + "}\n" +
+			strings.Replace(workload("app", appImage(t, "1")), "envFrom: [", "envFrom: [{secretRef: {name: keys}}, ", 1)
+	}
+	args := []string{"deploy", "test", "--verbose"}
+	first := ci(t, p.folder(secret("first"), ""), args, kubeconfig)
+	require.Zero(t, first.code)
+	// Somebody sets another value by hand, which a release that fails has to bring back. It goes the short way to the cluster: past the engine.
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPatch,
+		fmt.Sprintf("https://%s/api/v1/namespaces/%s/secrets/keys", cable.listener.Addr(), p.namespace), strings.NewReader(`{"data":{"TOKEN":"`+coded+`"}}`))
+	require.NoError(t, err)
+	request.Header.Set("Content-Type", "application/merge-patch+json")
+	answer, err := cable.api(t).Do(request)
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+
+	dry := ci(t, p.folder(secret("second"), ""), append(args, "--dry-run"), kubeconfig)
+	require.Zero(t, dry.code)
+	require.Contains(t, dry.stdout, "*** (before)")
+	broken := ci(t, p.folder(strings.Replace(secret("second"), `MODE: ""`, `MODE: "crash"`, 1), ""), args, kubeconfig)
+	require.Equal(t, 1, broken.code)
+	require.Contains(t, broken.stdout, "rolled back")
+	back := ci(t, p.folder(secret("third"), ""), []string{"rollback", "test", "--to-revision", "1", "--verbose"}, kubeconfig)
+	require.Zero(t, back.code)
+
+	for _, run := range []outcome{first, broken, back} {
+		run.requireNowhere(t, value, coded, strings.Trim(key[2][2], `"`))
+	}
+	require.NotContains(t, dry.stdout+dry.stderr, value)
+	require.NotContains(t, dry.stdout+dry.stderr, coded)
+	own, err := embedded()
+	require.NoError(t, err)
+	looked := 0
+	require.NoError(t, filepath.WalkDir(own.State(), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return nil // what others have the engine keep comes and goes
+		}
+		info, err := d.Info()
+		if err != nil || info.ModTime().Before(began) || info.Size() > 64<<20 {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil
+		}
+		looked++
+		for _, secret := range []string{value, coded} {
+			if bytes.Contains(text, []byte(secret)) {
+				t.Errorf("%s has the secret %s", path, secret)
+			}
+		}
+		return nil
+	}))
+	require.Greater(t, looked, 20)
 }
