@@ -239,13 +239,6 @@ func TestFaultsOfARelease(t *testing.T) {
 		cause     string
 		screen    []string
 	}{
-		"an image that does not exist": {
-			manifests: settings("app", "") + workload("app", "app"),
-			change: func(p *place, d *kube.Deploy) {
-				d.Images = map[string]string{"app": running(p.t).Registry + "/deploy-test/app@sha256:" + strings.Repeat("0", 64)}
-			},
-			verdict: graph.Failed, cause: "does not exist",
-		},
 		"a container that crashes at start": {
 			manifests: settings("app", "crash") + workload("app", "app"),
 			verdict:   graph.Failed, cause: "crashes at start with exit code 1",
@@ -651,7 +644,7 @@ spec: {holderIdentity: "ada #1", leaseDurationSeconds: 12, acquireTime: %q, rene
 	}
 }
 
-// A registry on the node that asks for a login.
+// A registry on the node that asks for a login, or has nothing.
 const refusing = `apiVersion: v1
 kind: Pod
 metadata: {name: registry, labels: {app: registry}}
@@ -667,27 +660,36 @@ spec:
           import http.server
           class R(http.server.BaseHTTPRequestHandler):
               def do_GET(self):
-                  self.send_response(401)
+                  self.send_response(401 if "/private/" in self.path else 404)
                   self.send_header("WWW-Authenticate", 'Basic realm="private"')
                   self.end_headers()
               do_HEAD = do_GET
           http.server.ThreadingHTTPServer(("127.0.0.1", %d), R).serve_forever()
 `
 
-func TestRegistryRefusesThePull(t *testing.T) {
+func TestImagesThatCannotBePulled(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	p.up()
 	const port = 15999
 	apply(t, p.namespace, fmt.Sprintf(refusing, appImage(t, "1"), port))
 	kubectl(t, "wait", "pod/registry", "--namespace", p.namespace, "--for=condition=Ready", "--timeout=60s")
-	manifests := settings("app", "") + workload("app", fmt.Sprintf("127.0.0.1:%d/private/model:1", port))
-	got := p.run(p.deploy("2", manifests), manifests)
-	require.Equal(t, graph.Errored, got.Verdict)
-	require.Contains(t, got.Reason, fmt.Sprintf("the registry refuses the pull of 127.0.0.1:%d/private/model:1: give the pods a login with imagePullSecrets", port))
-	require.Contains(t, got.Reason, "rolled back: deployment/app runs "+appImage(t, "1"))
-	p.serves("app", "1")
-	p.requireStatuses(kube.RolledBack, kube.Deployed)
+	for _, fault := range []struct {
+		image   string
+		verdict graph.Verdict
+		cause   string
+	}{
+		{"private/model:1", graph.Errored, "the registry refuses the pull of 127.0.0.1:15999/private/model:1: give the pods a login with imagePullSecrets"},
+		{"public/model:1", graph.Failed, "the image 127.0.0.1:15999/public/model:1 does not exist"},
+	} {
+		manifests := settings("app", "") + workload("app", fmt.Sprintf("127.0.0.1:%d/%s", port, fault.image))
+		got := p.run(p.deploy("2", manifests), manifests)
+		require.Equal(t, fault.verdict, got.Verdict)
+		require.Contains(t, got.Reason, fault.cause)
+		require.Contains(t, got.Reason, "rolled back: deployment/app runs "+appImage(t, "1"))
+		p.serves("app", "1")
+	}
+	p.requireStatuses(kube.RolledBack, kube.RolledBack, kube.Deployed)
 }
 
 // If nothing comes back either, that is said loudly, with what to type.

@@ -104,7 +104,7 @@ var (
 	imageMissing = regexp.MustCompile(`(?i)not found|manifest unknown|does not exist|name unknown`)
 	imageRefused = regexp.MustCompile(`(?i)\b40[13]\b|unauthorized|forbidden|denied|authorization failed|no basic auth|authentication required`)
 	// pullError frames what the registry said.
-	pullError = regexp.MustCompile(`(?:failed to pull and unpack image|failed to resolve reference|failed to resolve image) "[^"]*": `)
+	pullError = regexp.MustCompile(`^Failed to pull image "[^"]*": (?:rpc error: code = \w+ desc = )?|(?:failed to pull and unpack image|failed to resolve reference|failed to resolve image) "[^"]*": `)
 )
 
 // broken looks for what keeps one container from running.
@@ -199,8 +199,7 @@ func (s state) pullFailure(pod Object, ref, message string) string {
 	if at := strings.LastIndex(why, "desc = "); at >= 0 {
 		why = why[at+len("desc = "):]
 	}
-	why = pullError.ReplaceAllString(why, "")
-	return oneLine(strings.TrimPrefix(why, ref+": "))
+	return oneLine(strings.TrimPrefix(pullError.ReplaceAllString(why, ""), ref+": "))
 }
 
 // lastProbe returns what the newest failure of a probe of one of these kinds said; empty if none failed.
@@ -319,7 +318,7 @@ func (s state) screen(t *trouble, words string) string {
 			if n := e.number("count"); n > 1 {
 				times = fmt.Sprintf(" (%d times)", n)
 			}
-			fmt.Fprintf(&b, "    %s %s: %s%s\n", clock(eventTime(e)), e.text("reason"), clip(oneLine(e.text("message")), 160), times)
+			fmt.Fprintf(&b, "    %s %s: %s%s\n", clock(eventTime(e)), e.text("reason"), clip(oneLine(pullError.ReplaceAllString(e.text("message"), "")), 160), times)
 		}
 	}
 	return b.String()

@@ -107,20 +107,9 @@ func strict(v any, name string, found func(string)) any {
 	if properties == nil {
 		return out
 	}
-	required := map[string]bool{}
-	names, _ := m["required"].([]any)
-	for _, n := range names {
-		text, _ := n.(string)
-		required[text] = true
-	}
 	converted := map[string]any{}
 	for key, value := range properties {
-		property := strict(value, "", found)
-		if !required[key] {
-			// The server takes null for a field that is not there.
-			property = map[string]any{"anyOf": []any{property, map[string]any{"type": "null"}}}
-		}
-		converted[key] = property
+		converted[key] = strict(value, "", found)
 	}
 	out["properties"] = converted
 	if _, open := m["additionalProperties"]; !open && o.at("x-kubernetes-preserve-unknown-fields") != true {

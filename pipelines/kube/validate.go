@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -47,7 +48,7 @@ func validate(ctx context.Context, c *dagger.Client, s *shell, r rendered) ([]re
 			written[file] = true
 			tools = tools.WithNewFile(schemaFolder+"/"+file, schema)
 		}
-		text, err := json.Marshal(redacted(o))
+		text, err := json.Marshal(withoutNulls(map[string]any(redacted(o))))
 		if err != nil {
 			return nil, fmt.Errorf("check %s: %w", id, err)
 		}
@@ -69,12 +70,8 @@ func validate(ctx context.Context, c *dagger.Client, s *shell, r rendered) ([]re
 	}
 	var answer struct {
 		Resources []struct {
-			Filename         string `json:"filename"`
-			Msg              string `json:"msg"`
-			ValidationErrors []struct {
-				Path string `json:"path"`
-				Msg  string `json:"msg"`
-			} `json:"validationErrors"`
+			Filename string `json:"filename"`
+			Msg      string `json:"msg"`
 		} `json:"resources"`
 	}
 	if err := json.Unmarshal([]byte(out), &answer); err != nil {
@@ -86,14 +83,58 @@ func validate(ctx context.Context, c *dagger.Client, s *shell, r rendered) ([]re
 		if o == nil {
 			continue
 		}
-		if len(resource.ValidationErrors) == 0 {
-			findings = append(findings, finding(r, o, "invalid", firstSentence(resource.Msg)))
-		}
-		for _, e := range resource.ValidationErrors {
-			findings = append(findings, finding(r, o, "invalid", strings.TrimPrefix(strings.ReplaceAll(e.Path, "/", "."), ".")+": "+e.Msg))
+		for _, message := range complaints(resource.Msg) {
+			findings = append(findings, finding(r, o, "invalid", message))
 		}
 	}
 	return findings, nil
+}
+
+// complaint matches what kubeconform says of one place of an object. Of the places above it, it only says that validation failed.
+var complaint = regexp.MustCompile(`at '([^']*)': (.*?)(?: +- at '|$)`)
+
+// complaints takes kubeconform's message apart, into what is wrong at each place.
+func complaints(message string) []string {
+	var all []string
+	for rest := message; ; {
+		m := complaint.FindStringSubmatchIndex(rest)
+		if m == nil {
+			break
+		}
+		at, what := strings.Trim(strings.ReplaceAll(rest[m[2]:m[3]], "/", "."), "."), rest[m[4]:m[5]]
+		if what != "validation failed" && !strings.HasPrefix(what, "validation failed with") && what != "" {
+			if at != "" {
+				what = at + ": " + what
+			}
+			all = append(all, what)
+		}
+		rest = rest[m[5]:]
+	}
+	if len(all) == 0 && message != "" {
+		all = []string{firstSentence(message)}
+	}
+	return all
+}
+
+// withoutNulls leaves out null fields, which the server takes for fields that are not there.
+func withoutNulls(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		kept := map[string]any{}
+		for key, value := range v {
+			if value != nil {
+				kept[key] = withoutNulls(value)
+			}
+		}
+		return kept
+	case []any:
+		kept := make([]any, len(v))
+		for i, value := range v {
+			kept[i] = withoutNulls(value)
+		}
+		return kept
+	}
+	return v
 }
 
 func finding(r rendered, o Object, rule, message string) report.Finding {
