@@ -784,7 +784,7 @@ func TestSecretsOfARelease(t *testing.T) {
 		require.NotContains(t, shown.String(), value)
 		require.NotContains(t, shown.String(), coded(value))
 	}
-	require.Contains(t, shown.String(), "configmap")
+	require.Contains(t, shown.String(), `"kind":"ConfigMap"`, "the record was looked at")
 }
 
 func gunzip(t *testing.T, packed []byte) string {

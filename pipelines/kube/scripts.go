@@ -1,7 +1,8 @@
 package kube
 
 // The scripts are fixed: all that differs comes as arguments or as the secret input. Values of Secrets go from one command to
-// the next through pipes and memory, and never into what a script says.
+// the next through pipes and memory, and never into what a script says. kubectl's own validation is off: it downloads the whole
+// OpenAPI document each time, and what is applied has been checked by then.
 
 // lookScript finds out what is there: the server, the namespace, the lease, the records of releases. $1 is the namespace.
 const lookScript = `set -e
@@ -19,7 +20,7 @@ const contentScript = `kubectl get secret "$2" --namespace "$1" --output jsonpat
 `
 
 // namespaceScript makes the namespace of the input, for all that follows lies in it.
-const namespaceScript = `kubectl apply --server-side --force-conflicts --field-manager millrace -f /run/millrace/input -o name
+const namespaceScript = `kubectl apply --validate=false --server-side --force-conflicts --field-manager millrace -f /run/millrace/input -o name
 `
 
 // snapshotScript prints the live state of the input's objects, then which of some Secrets exist.
@@ -33,7 +34,7 @@ if [ $# -gt 0 ]; then kubectl get secrets "$@" --namespace "$ns" --ignore-not-fo
 
 // rehearseScript has the server check the input as if it were applied. It prints whom fields would be taken from.
 const rehearseScript = `
-rehearse() { kubectl apply --server-side --dry-run=server --field-manager millrace -f /run/millrace/input -o name "$@"; }
+rehearse() { kubectl apply --validate=false --server-side --dry-run=server --field-manager millrace -f /run/millrace/input -o name "$@"; }
 rehearse >/dev/null 2>/run/millrace/scratch/conflicts && exit 0
 if grep -q 'Apply failed with' /run/millrace/scratch/conflicts; then
 	grep -v '^Error from server\|^$' /run/millrace/scratch/conflicts
@@ -54,7 +55,7 @@ code=$?
 // of an older record. $1 is the namespace, $2 the record, $3 the older record or nothing, the rest are names of Secrets.
 const recordScript = `set -e
 ns=$1 record=$2 older=$3; shift 3
-kubectl create -f /run/millrace/input -o name
+kubectl create --validate=false -f /run/millrace/input -o name
 cd /run/millrace/scratch
 printf '{"metadata":{"labels":{"millrace.dev/status":"deploying","millrace.dev/phase":"recorded"}},"data":{' >patch
 comma=
@@ -81,7 +82,7 @@ kubectl patch secret "$record" --namespace "$ns" --type merge --patch-file patch
 `
 
 // plainRecordScript writes the record that is its input, of a release without Secrets.
-const plainRecordScript = `kubectl create -f /run/millrace/input -o name
+const plainRecordScript = `kubectl create --validate=false -f /run/millrace/input -o name
 `
 
 // waitPart waits for workloads, at most $1 seconds, and then prints the state of the namespace $2. It ends as soon as all are up;
@@ -115,7 +116,7 @@ const phaseScript = `kubectl patch secret "$2" --namespace "$1" --type merge --p
 const applyScript = waitPart + `
 ns=$1 record=$2 older=$3 seconds=$4; shift 4
 phase() { kubectl patch secret "$record" --namespace "$ns" --type merge --patch '{"metadata":{"labels":{"millrace.dev/phase":"'"$1"'"}}}' -o name; }
-apply() { kubectl apply --server-side --force-conflicts --field-manager millrace -f "$1" -o name; }
+apply() { kubectl apply --validate=false --server-side --force-conflicts --field-manager millrace -f "$1" -o name; }
 phase applying || exit
 while [ "$1" != -- ]; do
 	kubectl delete job "$1" --namespace "$ns" --ignore-not-found --cascade=foreground --timeout 30s || exit
@@ -141,7 +142,7 @@ until_up "$seconds" "$ns" "$@"
 const restoreScript = waitPart + `
 ns=$1 record=$2 gone=$3 seconds=$4; shift 4
 code=0
-apply() { kubectl apply --server-side --force-conflicts --field-manager millrace -f "$1" -o name || code=1; }
+apply() { kubectl apply --validate=false --server-side --force-conflicts --field-manager millrace -f "$1" -o name || code=1; }
 kubectl get secret "$record" --namespace "$ns" --output jsonpath='{.data.before}' >/run/millrace/scratch/coded || exit
 base64 -d </run/millrace/scratch/coded >/run/millrace/scratch/packed
 if [ -s /run/millrace/scratch/packed ]; then
