@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"dagger.io/dagger"
+	"github.com/goccy/go-yaml"
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-ci/millrace/pipelines/graph"
@@ -344,7 +345,7 @@ func TestFaultsBeforeARelease(t *testing.T) {
 			change: func(p *place, d *kube.Deploy) {
 				text, err := d.Cluster.Kubeconfig.Plaintext(p.t.Context())
 				require.NoError(p.t, err)
-				d.Cluster.Kubeconfig = client(p.t).SetSecret("expired", withToken(text, "stale-canary-of-the-kubeconfig"))
+				d.Cluster.Kubeconfig = client(p.t).SetSecret("expired", withToken(p.t, text, "stale-canary-of-the-kubeconfig"))
 			},
 			cause: "the kubeconfig does not fit the cluster: it has expired, or is another cluster's",
 		},
@@ -391,18 +392,16 @@ func TestFaultsBeforeARelease(t *testing.T) {
 }
 
 // withToken replaces the credentials of a kubeconfig.
-func withToken(kubeconfig, token string) string {
-	var lines []string
-	for line := range strings.Lines(kubeconfig) {
-		switch {
-		case strings.Contains(line, "client-key-data"):
-			continue
-		case strings.Contains(line, "client-certificate-data"):
-			line = line[:strings.Index(line, "client-certificate-data")] + "token: " + token + "\n"
-		}
-		lines = append(lines, line)
+func withToken(t *testing.T, kubeconfig, token string) string {
+	t.Helper()
+	var config map[string]any
+	require.NoError(t, yaml.Unmarshal([]byte(kubeconfig), &config))
+	for _, user := range config["users"].([]any) {
+		user.(map[string]any)["user"] = map[string]any{"token": token}
 	}
-	return strings.Join(lines, "")
+	text, err := yaml.Marshal(config)
+	require.NoError(t, err)
+	return string(text)
 }
 
 // cable is the way to a cluster's API server through this machine, which can be cut.
