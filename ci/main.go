@@ -21,13 +21,21 @@ import (
 type cli struct {
 	Version versionFlag `help:"Print the versions of this program and of its engine."`
 
-	CICD     cicdCmd     `cmd:"" name:"ci-cd" help:"Lint, test, scan, build and publish: the whole ci-cd graph."`
+	CICD     cicdCmd     `cmd:"" name:"ci-cd" help:"Lint, test, scan, build, publish and deploy: the whole ci-cd graph."`
 	Lint     lintCmd     `cmd:"" help:"Check style and types."`
 	Format   formatCmd   `cmd:"" help:"Rewrite the source's Python code with isort and black."`
 	Test     testCmd     `cmd:"" help:"Run the tests and measure coverage."`
 	Security securityCmd `cmd:"" help:"Scan the code and its dependencies."`
 	Build    buildCmd    `cmd:"" help:"Build the images."`
 	Publish  publishCmd  `cmd:"" help:"Build the images and push them to a registry, whatever the branch; runs no tests."`
+	Deploy   deployCmd   `cmd:"" help:"Build, publish and deploy to an environment, whatever the branch; runs no tests."`
+	Promote  promoteCmd  `cmd:"" help:"Deploy to an environment what runs in another, by the same digests."`
+	Rollback rollbackCmd `cmd:"" help:"Bring an environment back to an earlier revision."`
+	History  historyCmd  `cmd:"" help:"List what was deployed to an environment, by whom, and how that ended."`
+	Status   statusCmd   `cmd:"" help:"Show what runs in an environment, who deploys to it, and what was interrupted."`
+	Smoke    smokeCmd    `cmd:"" help:"Ask a deployed environment whether it works, from inside its cluster."`
+	LoadTest loadTestCmd `cmd:"" help:"Put a deployed environment under load with k6, and compare it with the last accepted runs."`
+	Approve  approveCmd  `cmd:"" help:"Sign that images may go to an environment, and print the approval."`
 	Plan     planCmd     `cmd:"" help:"Show what a graph would run, and why not."`
 	Run      runCmd      `cmd:"" help:"Run some nodes of the ci-cd graph, or again what failed."`
 	Shell    shellCmd    `cmd:"" help:"Open a shell in the container that a step runs in."`

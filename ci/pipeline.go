@@ -75,12 +75,15 @@ type pipeline struct {
 	sourceFlags   `group:"Source:"`
 	refFlags      `group:"What the run is for:"`
 	registryFlags `group:"Where images go:"`
+	deliveryFlags `group:"Where it is deployed:"`
 	runFlags      `group:"How it runs:"`
 
 	// again is the command that runs only the given node again, if that is not "run".
 	again string
 	// last is the run that this one takes up, if it does.
 	last *lastRun
+	// tell is told what a node does; nil on a terminal, whose live display has no room for it.
+	tell func(node, text string)
 }
 
 // prepared is a pipeline whose flags, configuration and place are known. No engine has been asked for anything yet.
@@ -90,6 +93,8 @@ type prepared struct {
 	project *project.Project
 	ref     host.Ref
 	started time.Time
+	// approval is a signed approval that the run was given; empty if there is none.
+	approval []byte
 }
 
 func (p *pipeline) prepare(ctx context.Context) (*prepared, error) {
@@ -110,7 +115,11 @@ func (p *pipeline) prepare(ctx context.Context) (*prepared, error) {
 			return nil, usageError{err}
 		}
 	}
-	return &prepared{pipeline: p, source: source, project: proj, ref: ref, started: time.Now()}, nil
+	approval, err := approval("MILLRACE_APPROVAL")
+	if err != nil {
+		return nil, err
+	}
+	return &prepared{pipeline: p, source: source, project: proj, ref: ref, started: time.Now(), approval: approval}, nil
 }
 
 // sourceDir returns the source tree's absolute path.
@@ -225,6 +234,7 @@ func (p *prepared) inputs(c *dagger.Client, own string) pipelines.Inputs {
 		CodecovToken: secret(c, "codecov-token", "CODECOV_TOKEN"), SafetyKey: secret(c, "safety-api-key", "SAFETY_API_KEY"),
 	}
 	p.notifications(&in)
+	in.Delivery = p.delivery(c, own)
 	if p.Fresh {
 		in.Fresh = p.started.Format(time.RFC3339Nano)
 	}
@@ -253,6 +263,7 @@ func (p *pipeline) execute(ctx context.Context, s *streams, build func(pipelines
 	if p.Timeout <= 0 {
 		return usagef("--timeout %s leaves no time to run in", p.Timeout)
 	}
+	p.talk(s)
 	ready, err := p.prepare(ctx)
 	if err != nil {
 		return err

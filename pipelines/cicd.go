@@ -14,6 +14,8 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/graph"
 	"github.com/millrace-ci/millrace/pipelines/host"
 	"github.com/millrace-ci/millrace/pipelines/image"
+	"github.com/millrace-ci/millrace/pipelines/kube"
+	"github.com/millrace-ci/millrace/pipelines/load"
 	"github.com/millrace-ci/millrace/pipelines/notify"
 	"github.com/millrace-ci/millrace/pipelines/project"
 	"github.com/millrace-ci/millrace/pipelines/report"
@@ -44,6 +46,8 @@ type Inputs struct {
 	Fresh string
 	// Now is when the run began; it decides which security exceptions have expired.
 	Now time.Time
+	// Delivery says where environments lie.
+	Delivery Delivery
 }
 
 // Registry is where images are published.
@@ -70,13 +74,18 @@ type CICDGraph struct {
 	Build    *graph.Node[image.BuildResult]
 	Coverage *graph.Node[step.Result]
 	Publish  *graph.Node[image.PublishResult]
-	Notify   *graph.Node[step.Result]
+	// Deploys are the nodes that deploy, by the environments' names.
+	Deploys map[string]*graph.Node[kube.Rollout]
+	// LoadTests are the nodes that put environments under load, by the environments' names.
+	LoadTests map[string]*graph.Node[load.Result]
+	Notify    *graph.Node[step.Result]
 }
 
-// CICD returns the ci-cd graph: lint, then test, security and build side by side, then publish, and the coverage upload;
-// at the end, whatever happened, notify.
+// CICD returns the ci-cd graph: lint, then test, security and build side by side, then publish, the coverage upload, and a
+// deploy for each environment; at the end, whatever happened, notify.
 //
-// Images are published for a push to one of the project's branches for that (main and develop by default) and for a tag.
+// Images are published for a push to one of the project's branches for that (main and develop by default) and for a tag. A push
+// to a branch of an environment is deployed to that.
 func CICD(in Inputs) CICDGraph {
 	p, c, src := in.Project, in.Client, in.Source
 	g := graph.New("ci-cd")
@@ -102,8 +111,11 @@ func CICD(in Inputs) CICDGraph {
 		}.Run(ctx, c, build.Value().Images)
 	}, graph.Needs(build), graph.After(test, security), graph.When(publishes, why),
 		graph.Doc("push the images to "+orElse(in.Registry.Address, "a registry")), graph.Retry(5, 2*time.Second), graph.Timeout(30*time.Minute))
-	told := Notify(g, in)
-	return CICDGraph{Graph: g, Lint: lint, Test: test, Security: security, Build: build, Coverage: coverage, Publish: publish, Notify: told}
+	all := CICDGraph{Graph: g, Lint: lint, Test: test, Security: security, Build: build, Coverage: coverage, Publish: publish}
+	all.Deploys = addDeploys(all, in)
+	all.LoadTests = addLoadTests(all, in)
+	all.Notify = Notify(g, in)
+	return all
 }
 
 // PublishAnyway returns inputs for which the ci-cd graph publishes, whatever the branch is: for whoever asks for that by name.
@@ -122,6 +134,13 @@ func PublishAnyway(in Inputs) Inputs {
 // publishing says whether images are published, and why not.
 func publishing(in Inputs) (bool, string) {
 	ref, branches := in.Ref, in.Project.Publish.Branches
+	for _, e := range in.Project.Environments {
+		for _, branch := range e.Branches {
+			if !slices.Contains(branches, branch) {
+				branches = append(slices.Clone(branches), branch) // what is deployed has to be published
+			}
+		}
+	}
 	switch {
 	case ref.IsPullRequest():
 		return false, "pull requests build and don't publish"

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/millrace-ci/millrace/pipelines/image"
+	"github.com/millrace-ci/millrace/pipelines/kube"
 	"github.com/millrace-ci/millrace/pipelines/project"
 )
 
@@ -22,6 +23,15 @@ func References(p *project.Project, runs func(node string) bool) []string {
 	if runs("build") {
 		for _, i := range p.Images {
 			refs = append(refs, i.Parsed.Bases...)
+		}
+	}
+	if runs("cluster") {
+		refs = append(refs, kube.References()...)
+	}
+	for _, e := range p.Environments {
+		refs = append(refs, verificationImages(e, runs)...)
+		if runs(deployName(e.Name)) || runs("rollback-"+e.Name) || runs("promote-"+e.Name) {
+			refs = append(refs, image.KubeTools)
 		}
 	}
 	slices.Sort(refs)

@@ -187,12 +187,18 @@ func (m *Millrace) run(ctx context.Context, make build, r request) (*graph.Resul
 	if err := check(g, r); err != nil {
 		return nil, report.Run{}, err
 	}
+	result, run := m.record(ctx, in, g, r)
+	return result, run, nil
+}
+
+// record runs a graph, and makes its record.
+func (m *Millrace) record(ctx context.Context, in pipelines.Inputs, g *graph.Graph, r request) (*graph.Result, report.Run) {
 	result := g.Run(ctx, r.options()...)
-	version, err := c.Version(ctx)
+	version, err := in.Client.Version(ctx)
 	if err != nil {
 		version = "" // the record can do without
 	}
-	return result, pipelines.NewRun(result, in.Ref, report.Engine{Kind: "session", Version: version}), nil
+	return result, pipelines.NewRun(result, in.Ref, report.Engine{Kind: "session", Version: version})
 }
 
 // check finds mistakes in what was asked of a graph.

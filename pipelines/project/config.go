@@ -205,6 +205,9 @@ func (c *config) checkKeys(n ast.Node, t reflect.Type, at string) error {
 		return nil
 	}
 	c.places[at] = n
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
 	if n.Type() == ast.NullType {
 		return c.at(n, "%s: has no value: give it one, or remove it", at)
 	}
@@ -428,6 +431,9 @@ func (c *config) validate(p *Project, l *listing) error {
 	}
 	if u, err := url.Parse(p.Codecov.URL); p.Codecov.URL != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
 		return c.atPath("codecov.url", "%q is no web address: use one such as https://codecov.example.com", p.Codecov.URL)
+	}
+	if err := c.validateEnvironments(p, l); err != nil {
+		return err
 	}
 	return c.validateNotify(p)
 }

@@ -80,10 +80,7 @@ func (n Notification) complete() Notification {
 	return n
 }
 
-var (
-	variablePattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	hostPattern     = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
-)
+var hostPattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
 
 // validateNotify checks the notifications, and fills in what they leave out.
 func (c *config) validateNotify(p *Project) error {

@@ -49,6 +49,8 @@ type Project struct {
 	LoadTests []string `yaml:"load_tests"`
 	// Publish says where images go.
 	Publish Publish `yaml:"publish"`
+	// Environments are the places that the project is deployed to.
+	Environments []Environment `yaml:"environments,omitempty"`
 	// Codecov says how coverage is uploaded.
 	Codecov Codecov `yaml:"codecov"`
 	// Notify lists who is told how runs went; Slack, where the variable SLACK_WEBHOOK_URL is set, if left out. An empty list means nobody.

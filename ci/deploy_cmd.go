@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/user"
+	"time"
+
+	"dagger.io/dagger"
+
+	"github.com/millrace-ci/millrace/ci/engine"
+	"github.com/millrace-ci/millrace/pipelines"
+	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/host"
+	"github.com/millrace-ci/millrace/pipelines/kube"
+)
+
+// deliveryFlags say how environments are deployed to.
+type deliveryFlags struct {
+	Ephemeral bool          `help:"Deploy to a throw-away cluster that this run starts, instead of the environments' own."`
+	Wait      time.Duration `default:"10m" help:"How long another run that deploys to the environment is waited for; 0 is not at all (default: 10m)."`
+}
+
+// delivery gathers what the nodes that deploy have to know. c is nil for a plan.
+func (p *prepared) delivery(c *dagger.Client, own string) pipelines.Delivery {
+	d := pipelines.Delivery{Clusters: map[string]kube.Cluster{}, Holder: holder(p.ref), Wait: p.noWait(), Progress: p.tell}
+	d.Approval, d.HostApproved = p.approval, gitHubApproved(http.DefaultClient, os.Getenv)
+	for _, e := range p.project.Environments {
+		kubeconfig := os.Getenv(e.Variable())
+		switch {
+		case kubeconfig == "":
+		case c == nil:
+			d.Clusters[e.Name] = kube.Cluster{} // a plan only asks whether there is one
+		default:
+			d.Clusters[e.Name] = kube.HostCluster(c, "kubeconfig-"+e.Name, kubeconfig)
+		}
+	}
+	if p.Ephemeral {
+		d.Ephemeral = func(ctx context.Context) (kube.Cluster, error) { return throwAway(ctx, c, own) }
+	}
+	return d
+}
+
+// throwAway starts a cluster for this run alone. It takes images from the embedded engine's own registry, if that is where they are.
+func throwAway(ctx context.Context, c *dagger.Client, own string) (kube.Cluster, error) {
+	e := kube.Ephemeral{}
+	if own != "" {
+		registry, err := kube.HostRegistry(c, own)
+		if err != nil {
+			return kube.Cluster{}, err
+		}
+		e.Registry = registry
+	}
+	running, err := e.Start(ctx, c)
+	if err != nil {
+		return kube.Cluster{}, err
+	}
+	return running.Cluster, nil // it ends with the session
+}
+
+// holder names this run to people who wait for it.
+func holder(ref host.Ref) string {
+	if ref.Host != host.Local && ref.Host != "" {
+		if ref.RunURL != "" {
+			return ref.RunURL
+		}
+		return string(ref.Host)
+	}
+	name := "somebody"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	machine, err := os.Hostname()
+	if err != nil {
+		machine = "an unknown machine"
+	}
+	return fmt.Sprintf("%s on %s (process %d)", name, machine, os.Getpid())
+}
+
+// noWait turns a wait of the command line into one of the library, to which 0 is the default.
+func (f deliveryFlags) noWait() time.Duration {
+	if f.Wait <= 0 {
+		return -1
+	}
+	return f.Wait
+}
+
+// talk has what the nodes do told in the log, where there is no terminal.
+func (p *pipeline) talk(s *streams) {
+	if terminalWidth(s.stderr) == 0 {
+		p.tell = func(node, text string) { fmt.Fprintf(s.stderr, "%s: %s\n", node, text) }
+	}
+}
+
+type deployCmd struct {
+	pipeline
+	Environment string `arg:"" help:"Environment, as millrace.yaml names it."`
+}
+
+func (c *deployCmd) Run(ctx context.Context, s *streams) error {
+	if c.DryRun {
+		return c.look(ctx, s, func(ctx context.Context, in pipelines.Inputs) error {
+			rollout, err := pipelines.DeployDryRun(ctx, in, c.Environment)
+			if err != nil {
+				return err
+			}
+			if rollout.Output != "" {
+				fmt.Fprintln(s.stderr, rollout.Output)
+			}
+			if code := rollout.Verdict.ExitCode(); code != 0 {
+				fmt.Fprintln(s.stdout, rollout.Reason)
+				for _, f := range rollout.Findings {
+					fmt.Fprintln(s.stdout, f)
+				}
+				return verdictError(rollout.Verdict)
+			}
+			_, err = fmt.Fprint(s.stdout, rollout.Diff)
+			return err
+		})
+	}
+	var wrong error
+	build := func(in pipelines.Inputs) *graph.Graph {
+		in, wrong = pipelines.DeployAnyway(in, c.Environment)
+		return cicd(in)
+	}
+	ready, err := c.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	if build(ready.inputs(nil, "")); wrong != nil {
+		return wrong
+	}
+	return c.execute(ctx, s, build, graph.Only("deploy-"+c.Environment))
+}
+
+type rollbackCmd struct {
+	pipeline
+	Environment string `arg:"" help:"Environment, as millrace.yaml names it."`
+	ToRevision  int    `placeholder:"N" help:"Revision to go back to (default: the one before the present)."`
+}
+
+func (c *rollbackCmd) Run(ctx context.Context, s *streams) error {
+	return c.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) {
+		return pipelines.Rollback(in, c.Environment, c.ToRevision)
+	})
+}
+
+type promoteCmd struct {
+	pipeline
+	From string `required:"" placeholder:"ENV" help:"Environment whose images are taken, by digest."`
+	To   string `required:"" placeholder:"ENV" help:"Environment to deploy to."`
+}
+
+func (c *promoteCmd) Run(ctx context.Context, s *streams) error {
+	return c.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) { return pipelines.Promote(in, c.From, c.To) })
+}
+
+type historyCmd struct {
+	pipeline
+	Environment string `arg:"" help:"Environment, as millrace.yaml names it."`
+	JSON        bool   `name:"json" help:"Print JSON."`
+}
+
+func (c *historyCmd) Run(ctx context.Context, s *streams) error {
+	return c.look(ctx, s, func(ctx context.Context, in pipelines.Inputs) error {
+		at, err := pipelines.EnvironmentOf(ctx, in, c.Environment)
+		if err != nil {
+			return err
+		}
+		all, err := at.History(ctx, in.Client)
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			return printJSON(s, all)
+		}
+		_, err = fmt.Fprint(s.stdout, kube.HistoryText(all))
+		return err
+	})
+}
+
+type statusCmd struct {
+	pipeline
+	Environment string `arg:"" help:"Environment, as millrace.yaml names it."`
+	JSON        bool   `name:"json" help:"Print JSON."`
+}
+
+func (c *statusCmd) Run(ctx context.Context, s *streams) error {
+	return c.look(ctx, s, func(ctx context.Context, in pipelines.Inputs) error {
+		at, err := pipelines.EnvironmentOf(ctx, in, c.Environment)
+		if err != nil {
+			return err
+		}
+		state, err := at.Status(ctx, in.Client)
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			return printJSON(s, state)
+		}
+		_, err = fmt.Fprint(s.stdout, state.Text())
+		return err
+	})
+}
+
+func printJSON(s *streams, v any) error {
+	out := json.NewEncoder(s.stdout)
+	out.SetIndent("", "  ")
+	return out.Encode(v)
+}
+
+// look runs something that is no graph with an engine.
+func (p *pipeline) look(ctx context.Context, s *streams, do func(context.Context, pipelines.Inputs) error) error {
+	p.talk(s)
+	ready, err := p.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	chosen, err := engine.Choose(ctx, p.Engine, os.Getenv, s.progress())
+	if err != nil {
+		return usageError{err}
+	}
+	if p.Out != "" {
+		if err := os.MkdirAll(p.Out, 0o755); err != nil {
+			return usageError{fmt.Errorf("make the folder for reports: %w", err)}
+		}
+	}
+	log, err := ready.engineLog(s)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	client, err := chosen.Connect(ctx, log)
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, log.tail())
+	}
+	defer hangUp(client)
+	return do(ctx, ready.inputs(client, chosen.Registry))
+}

@@ -1,0 +1,259 @@
+package enginetest
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/kube"
+)
+
+var kubeconfigData = regexp.MustCompile(`"?(certificate-authority|client-certificate|client-key)-data"?: ?"?([A-Za-z0-9+/=]+)`)
+
+// api asks the API server itself, which is faster than a container with kubectl: what passes in a moment can be seen.
+func (c *cable) api(t *testing.T) *http.Client {
+	t.Helper()
+	data := map[string][]byte{}
+	for _, m := range kubeconfigData.FindAllStringSubmatch(c.text, -1) {
+		raw, err := base64.StdEncoding.DecodeString(m[2])
+		require.NoError(t, err)
+		data[m[1]] = raw
+	}
+	pair, err := tls.X509KeyPair(data["client-certificate"], data["client-key"])
+	require.NoError(t, err)
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(data["certificate-authority"]))
+	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: roots, MinVersion: tls.VersionTLS12}}}
+}
+
+// phase returns how far a revision has come, as its record says; empty if there is none.
+func (c *cable) phase(t *testing.T, client *http.Client, namespace string, revision int) string {
+	t.Helper()
+	answer, err := client.Get(fmt.Sprintf("https://%s/api/v1/namespaces/%s/secrets/millrace-release-%d", c.listener.Addr(), namespace, revision))
+	if err != nil {
+		return ""
+	}
+	defer answer.Body.Close()
+	var secret struct {
+		Metadata struct {
+			Labels map[string]string `json:"labels"`
+		} `json:"metadata"`
+	}
+	if json.NewDecoder(answer.Body).Decode(&secret) != nil {
+		return ""
+	}
+	return secret.Metadata.Labels["millrace.dev/phase"]
+}
+
+// folder writes a source tree with an environment called test, whose manifests are given.
+func (p *place) folder(manifests, smoke string) string {
+	p.t.Helper()
+	dir := p.t.TempDir()
+	for name, text := range map[string]string{
+		"k8s/app.yaml":  manifests,
+		"millrace.yaml": fmt.Sprintf("environments:\n  - name: test\n    namespace: %s\n    url: http://app\n    deadline: 3m\n%s", p.namespace, smoke),
+	} {
+		file := filepath.Join(dir, name)
+		require.NoError(p.t, os.MkdirAll(filepath.Dir(file), 0o755))
+		require.NoError(p.t, os.WriteFile(file, []byte(text), 0o644))
+	}
+	return dir
+}
+
+// A deploy that is killed leaves the old version serving and a record by which the next run reverts it.
+func TestDeployIsKilled(t *testing.T) {
+	many := strings.Builder{}
+	for i := range 40 {
+		many.WriteString(settings(fmt.Sprintf("part-%d", i), "new"))
+	}
+	for name, test := range map[string]struct {
+		phases    []string
+		manifests func(p *place, version string) string
+		smoke     string
+		// serves is the version that serves when the run is dead.
+		serves string
+		// rollback has the next run roll back instead of deploying.
+		rollback bool
+	}{
+		"after the record": {
+			phases: []string{"recorded", "applying", "waiting"}, serves: "1", rollback: true,
+			manifests: func(p *place, version string) string {
+				return settings("app", "unready") + workload("app", appImage(p.t, version))
+			},
+		},
+		"in mid-apply": {
+			phases: []string{"applying"}, serves: "1",
+			manifests: func(p *place, version string) string {
+				return many.String() + settings("app", "unready") + workload("app", appImage(p.t, version))
+			},
+		},
+		"in mid-wait": {
+			phases: []string{"waiting"}, serves: "1",
+			manifests: func(p *place, version string) string {
+				return settings("app", "unready") + workload("app", appImage(p.t, version))
+			},
+		},
+		"in mid-smoke": {
+			phases: []string{"verifying"}, serves: "2", rollback: true,
+			smoke: "    smoke: [{http: {url: /slow}, timeout: 2m}]\n",
+			manifests: func(p *place, version string) string {
+				return settings("app", "") + workload("app", appImage(p.t, version))
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t)
+			p.up()
+			cable := newCable(t, p.cluster)
+			client := cable.api(t)
+			kubeconfig := withEnv("KUBE_CONFIG_TEST=" + base64.StdEncoding.EncodeToString([]byte(cable.text)))
+			args := []string{"deploy", "test", "--event", "push", "--ref", "main", "--sha", sha}
+
+			run := start(t, p.folder(test.manifests(p, "2"), test.smoke), args, kubeconfig)
+			require.Eventually(t, func() bool {
+				phase := cable.phase(t, client, p.namespace, 2)
+				for _, one := range test.phases {
+					if phase == one {
+						return true
+					}
+				}
+				return false
+			}, 4*time.Minute, 10*time.Millisecond, "it does not come so far")
+			require.NoError(t, syscall.Kill(-run.cmd.Process.Pid, syscall.SIGKILL))
+			<-run.ended
+			killed := cable.phase(t, client, p.namespace, 2)
+			t.Logf("killed while it was %s", killed)
+			p.serves("app", test.serves)
+
+			good := p.folder(settings("app", "")+workload("app", appImage(t, "3")), "")
+			status := ci(t, good, []string{"status", "test"}, kubeconfig)
+			require.Zero(t, status.code)
+			require.Contains(t, status.stdout, "INTERRUPTED: revision 2")
+
+			if test.rollback {
+				back := ci(t, good, []string{"rollback", "test"}, kubeconfig)
+				require.Zero(t, back.code)
+				require.Contains(t, back.stdout+back.node(t, "rollback-test").Output, "was interrupted while it was")
+				p.serves("app", "1")
+				p.requireStatuses(kube.RolledBack, kube.Deployed)
+			} else {
+				next := ci(t, good, args, kubeconfig)
+				require.Zero(t, next.code)
+				require.Contains(t, next.node(t, "deploy-test").Output, "was interrupted while it was")
+				p.serves("app", "3")
+				p.requireStatuses(kube.Deployed, kube.RolledBack, kube.Superseded)
+			}
+			require.Empty(t, kubectl(t, "get", "configmap", "settings-part-0", "--namespace", p.namespace, "--ignore-not-found", "-o", "name"), "something of the interrupted release is left")
+
+			history := ci(t, good, []string{"history", "test"}, kubeconfig)
+			require.Contains(t, history.stdout, "reverted by")
+		})
+	}
+}
+
+// An interrupt, unlike a kill, leaves time to undo what was begun.
+func TestDeployIsInterrupted(t *testing.T) {
+	p := newPlace(t)
+	p.up()
+	cable := newCable(t, p.cluster)
+	client := cable.api(t)
+	kubeconfig := withEnv("KUBE_CONFIG_TEST=" + cable.text)
+	run := start(t, p.folder(settings("app", "unready")+workload("app", appImage(t, "2")), ""), []string{"deploy", "test"}, kubeconfig)
+	require.Eventually(t, func() bool { return cable.phase(t, client, p.namespace, 2) == "waiting" }, 4*time.Minute, 10*time.Millisecond, "it does not come so far")
+	require.NoError(t, syscall.Kill(-run.cmd.Process.Pid, syscall.SIGINT))
+	got := run.wait(t, time.Minute)
+	require.Equal(t, 130, got.code)
+	require.Equal(t, graph.Cancelled, got.node(t, "deploy-test").Verdict)
+	p.serves("app", "1")
+	p.requireStatuses(kube.RolledBack, kube.Deployed)
+}
+
+// The values of Secrets that live in the cluster, and the credentials of the kubeconfig, are in nothing that a deploy prints, leaves,
+// or has the engine keep: a Secret in the source is known to whoever knows the source, but these are not.
+func TestSecretsOfTheClusterStayThere(t *testing.T) {
+	p := newPlace(t)
+	cable := newCable(t, p.cluster)
+	var key string
+	for _, m := range kubeconfigData.FindAllStringSubmatch(cable.text, -1) {
+		if m[1] == "client-key" {
+			key = m[2]
+		}
+	}
+	require.NotEmpty(t, key)
+	kubeconfig := withEnv("KUBE_CONFIG_TEST=" + cable.text)
+	const value = "canary-of-the-cluster-b81c5e"
+	coded := base64.StdEncoding.EncodeToString([]byte(value))
+	began := time.Now()
+
+	secret := func(value string) string {
+		return settings("app", "") + "---\napiVersion: v1\nkind: Secret\nmetadata: {name: keys}\nstringData: {TOKEN: " + value + "}\n" +
+			strings.Replace(workload("app", appImage(t, "1")), "envFrom: [", "envFrom: [{secretRef: {name: keys}}, ", 1)
+	}
+	args := []string{"deploy", "test", "--verbose"}
+	first := ci(t, p.folder(secret("first"), ""), args, kubeconfig)
+	require.Zero(t, first.code)
+	// Somebody sets another value by hand, which a release that fails has to bring back. It goes the short way to the cluster: past the engine.
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPatch,
+		fmt.Sprintf("https://%s/api/v1/namespaces/%s/secrets/keys", cable.listener.Addr(), p.namespace), strings.NewReader(`{"data":{"TOKEN":"`+coded+`"}}`))
+	require.NoError(t, err)
+	request.Header.Set("Content-Type", "application/merge-patch+json")
+	answer, err := cable.api(t).Do(request)
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+
+	dry := ci(t, p.folder(secret("second"), ""), append(args, "--dry-run"), kubeconfig)
+	require.Zero(t, dry.code)
+	require.Contains(t, dry.stdout, "*** (before)")
+	broken := ci(t, p.folder(strings.Replace(secret("second"), `MODE: ""`, `MODE: "crash"`, 1), ""), args, kubeconfig)
+	require.Equal(t, 1, broken.code)
+	require.Contains(t, broken.stdout, "rolled back")
+	back := ci(t, p.folder(secret("third"), ""), []string{"rollback", "test", "--to-revision", "1", "--verbose"}, kubeconfig)
+	require.Zero(t, back.code)
+
+	for _, run := range []outcome{first, broken, back} {
+		run.requireNowhere(t, value, coded, key)
+	}
+	require.NotContains(t, dry.stdout+dry.stderr, value)
+	require.NotContains(t, dry.stdout+dry.stderr, coded)
+	own, err := embedded()
+	require.NoError(t, err)
+	looked := 0
+	require.NoError(t, filepath.WalkDir(own.State(), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return nil // what others have the engine keep comes and goes
+		}
+		info, err := d.Info()
+		if err != nil || info.ModTime().Before(began) || info.Size() > 64<<20 {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil
+		}
+		looked++
+		for _, secret := range []string{value, coded} {
+			if bytes.Contains(text, []byte(secret)) {
+				t.Errorf("%s has the secret %s", path, secret)
+			}
+		}
+		return nil
+	}))
+	require.Greater(t, looked, 20)
+}

@@ -1,0 +1,266 @@
+package pipelines
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/host"
+	"github.com/millrace-ci/millrace/pipelines/image"
+	"github.com/millrace-ci/millrace/pipelines/kube"
+	"github.com/millrace-ci/millrace/pipelines/project"
+	"github.com/millrace-ci/millrace/pipelines/step"
+)
+
+// Delivery is what the nodes that deploy have to know beside the source.
+type Delivery struct {
+	// Clusters are where environments lie, by the environments' names. Without one, nothing is deployed there.
+	Clusters map[string]kube.Cluster
+	// Ephemeral, if set, starts a cluster for this run alone, in which all environments of a branch are put, whatever the branch of
+	// the run is.
+	Ephemeral func(context.Context) (kube.Cluster, error)
+	// Holder names the run to people who wait for it, such as a user and host.
+	Holder string
+	// Wait is how long another run's deploy is waited for; 10 minutes by default, below zero not at all.
+	Wait time.Duration
+	// Approval is a signed approval, as the command approve makes it; empty if there is none.
+	Approval []byte
+	// HostApproved says who approved a deployment by the CI host's own means; nil where the host has none.
+	HostApproved func(ctx context.Context, environment string) (string, error)
+	// Progress is told what a node does, in a line; nil tells nobody.
+	Progress func(node, text string)
+}
+
+// defaultWait is how long another run's deploy is waited for.
+const defaultWait = 10 * time.Minute
+
+// deployName is the name of the node that deploys to an environment.
+func deployName(environment string) string { return "deploy-" + environment }
+
+// addDeploys adds a node for each environment. What they deploy are the images that publish has pushed, by digest.
+func addDeploys(g CICDGraph, in Inputs) map[string]*graph.Node[kube.Rollout] {
+	nodes := map[string]*graph.Node[kube.Rollout]{}
+	var cluster *graph.Node[kube.Cluster]
+	if in.Delivery.Ephemeral != nil && len(in.Project.Environments) > 0 {
+		cluster = graph.Add(g.Graph, "cluster", in.Delivery.Ephemeral, graph.Doc("start a throw-away cluster"), graph.Retry(2, time.Second))
+	}
+	for _, e := range in.Project.Environments {
+		deploys, why := deploying(in, e)
+		options := []graph.Option{
+			graph.After(g.Test, g.Security), graph.When(deploys, why), graph.Doc("deploy to " + e.Name), graph.Serial(deployName(e.Name)),
+			graph.Retry(3, 2*time.Second), graph.Timeout(deployTimeout(in, e)),
+		}
+		built := len(in.Project.Images) > 0
+		if built {
+			options = append(options, graph.Needs(g.Publish))
+		}
+		if e.Gates != nil && nodes[e.Gates.From] != nil {
+			options = append(options, graph.After(nodes[e.Gates.From]))
+		}
+		if cluster != nil {
+			options = append(options, graph.Needs(cluster))
+		}
+		nodes[e.Name] = graph.Add(g.Graph, deployName(e.Name), func(ctx context.Context) (kube.Rollout, error) {
+			var images map[string]image.Published
+			if built {
+				images = g.Publish.Value().Images
+			}
+			in, e := in, e
+			if cluster != nil {
+				in, e = trial(in, e, cluster.Value())
+			}
+			if decision, err := CheckGates(ctx, in, e.Name, published(images)); err != nil || !decision.Open() {
+				return closed(e, decision), err
+			}
+			d := Deploy(in, e, images)
+			if cluster != nil {
+				d.Cluster = cluster.Value()
+			}
+			return d.Run(ctx, in.Client, in.Source)
+		}, options...)
+	}
+	return nodes
+}
+
+// deployTimeout leaves time to wait for another run, to come up, to be checked, and to go back.
+func deployTimeout(in Inputs, e project.Environment) time.Duration {
+	deadline := cmp.Or(e.Deadline, kube.DefaultDeadline)
+	limit := 15*time.Minute + 2*deadline + max(0, cmp.Or(in.Delivery.Wait, defaultWait))
+	for _, s := range e.Steps {
+		limit += deadline + s.Pause
+	}
+	return limit
+}
+
+// Deploy returns the step that deploys images to an environment, by the project's configuration.
+func Deploy(in Inputs, e project.Environment, images map[string]image.Published) kube.Deploy {
+	references := map[string]string{}
+	for name, published := range images {
+		references[name] = published.Reference
+	}
+	return kube.Deploy{
+		Canary:      canaryOf(in, e),
+		Environment: e.Name, Namespace: e.Namespace, Cluster: in.Delivery.Clusters[e.Name],
+		Manifests: kube.Manifests{Path: e.Manifests, Values: e.Values, Release: e.Release},
+		Images:    references, Replicas: e.Replicas, Deadline: e.Deadline, Wait: wait(in), Verify: verify(in, e),
+		Origin: origin(in), Progress: progress(in, deployName(e.Name)),
+	}
+}
+
+func wait(in Inputs) time.Duration { return max(0, cmp.Or(in.Delivery.Wait, defaultWait)) }
+
+func origin(in Inputs) kube.Origin {
+	return kube.Origin{
+		Holder: orElse(in.Delivery.Holder, "a run of millrace"), Run: in.Ref.RunURL, Commit: in.Ref.SHA, Ref: in.Ref.String(), Author: in.Ref.Author,
+	}
+}
+
+func progress(in Inputs, node string) func(string) {
+	if in.Delivery.Progress == nil {
+		return nil
+	}
+	return func(text string) { in.Delivery.Progress(node, text) }
+}
+
+// verify returns the check of an environment's releases: its smoke tests. They run while the lease is held, so that what does
+// not pass is rolled back before anybody else deploys on top of it.
+func verify(in Inputs, e project.Environment) kube.Check {
+	if len(e.Smoke) == 0 {
+		return nil
+	}
+	return func(ctx context.Context, r kube.Rollout) (step.Result, error) {
+		done, err := smoke(in, e, r.Namespace).Run(ctx, in.Client, r.Cluster)
+		return done.Result, err
+	}
+}
+
+// deploying says whether a run deploys to an environment, and why not.
+func deploying(in Inputs, e project.Environment) (bool, string) {
+	ref := in.Ref
+	switch _, given := in.Delivery.Clusters[e.Name]; {
+	case ref.Fork:
+		return false, "a fork gets neither secrets nor deploys"
+	case ref.IsPullRequest():
+		return false, "pull requests get neither secrets nor deploys"
+	case len(e.Branches) == 0:
+		return false, fmt.Sprintf("no branch deploys to %s by itself: run deploy %s, or name branches in millrace.yaml", e.Name, e.Name)
+	case in.Delivery.Ephemeral != nil:
+		return true, ""
+	case ref.Event != host.Push || !slices.Contains(e.Branches, ref.Branch):
+		return false, fmt.Sprintf("only a push to %s deploys to %s; this is %s of %s", or(e.Branches), e.Name, event(ref), ref)
+	case !given:
+		return false, fmt.Sprintf("no kubeconfig for %s: set %s, or try it with --ephemeral", e.Name, e.Variable())
+	default:
+		return true, ""
+	}
+}
+
+// DeployAnyway returns inputs for which the ci-cd graph deploys to an environment, whatever the branch is: for whoever asks for
+// that by name. A pull request stays one, and is not deployed.
+func DeployAnyway(in Inputs, environment string) (Inputs, error) {
+	e, found := in.Project.Environment(environment)
+	if !found {
+		return in, unknownEnvironment(in.Project, environment)
+	}
+	if in.Ref.IsPullRequest() || in.Ref.Fork {
+		return in, nil
+	}
+	if in.Ref.Event == host.Tag {
+		in.Ref.Branch = orElse(in.Ref.Branch, in.Ref.Tag)
+	}
+	in = PublishAnyway(in)
+	in.Ref.Event = host.Push
+	p := *in.Project
+	p.Publish.Branches = append([]string{in.Ref.Branch}, p.Publish.Branches...)
+	p.Environments = slices.Clone(p.Environments)
+	i := slices.IndexFunc(p.Environments, func(o project.Environment) bool { return o.Name == e.Name })
+	p.Environments[i].Branches = append([]string{in.Ref.Branch}, e.Branches...)
+	in.Project = &p
+	return in, nil
+}
+
+// EnvironmentError means that there is no environment of a name.
+type EnvironmentError struct{ Problem string }
+
+func (e *EnvironmentError) Error() string { return e.Problem }
+
+// ExitCode is the status of a process that ends with this error.
+func (e *EnvironmentError) ExitCode() int { return 2 }
+
+func unknownEnvironment(p *project.Project, name string) error {
+	var names []string
+	for _, e := range p.Environments {
+		names = append(names, e.Name)
+	}
+	if len(names) == 0 {
+		return &EnvironmentError{fmt.Sprintf("there is no environment %q: the project has none; add environments to millrace.yaml", name)}
+	}
+	return &EnvironmentError{fmt.Sprintf("there is no environment %q: use %s", name, or(names))}
+}
+
+// EnvironmentOf returns what is needed to look at an environment.
+func EnvironmentOf(ctx context.Context, in Inputs, name string) (kube.Environment, error) {
+	e, found := in.Project.Environment(name)
+	if !found {
+		return kube.Environment{}, unknownEnvironment(in.Project, name)
+	}
+	cluster, given := in.Delivery.Clusters[name]
+	if !given {
+		return kube.Environment{}, &EnvironmentError{fmt.Sprintf("no kubeconfig for %s: set %s", name, e.Variable())}
+	}
+	namespace := e.Namespace
+	if namespace == "" {
+		if in.Source == nil {
+			return kube.Environment{}, errors.New("without the source, the environment's namespace is not known: add the key namespace to it")
+		}
+		var err error
+		if namespace, err = (kube.Manifests{Path: e.Manifests, Values: e.Values, Release: e.Release}).Namespace(ctx, in.Client, in.Source); err != nil {
+			return kube.Environment{}, err
+		}
+	}
+	return kube.Environment{Name: name, Namespace: namespace, Cluster: cluster}, nil
+}
+
+// Rollback returns the graph of one node that brings an environment back to a revision; 0 means the one before the present.
+func Rollback(in Inputs, environment string, to int) (*graph.Graph, error) {
+	e, found := in.Project.Environment(environment)
+	if !found {
+		return nil, unknownEnvironment(in.Project, environment)
+	}
+	g := graph.New("rollback")
+	name := "rollback-" + environment
+	_, given := in.Delivery.Clusters[environment]
+	if !given {
+		return nil, &EnvironmentError{fmt.Sprintf("no kubeconfig for %s: set %s", environment, e.Variable())}
+	}
+	graph.Add(g, name, func(ctx context.Context) (kube.Rollout, error) {
+		at, err := EnvironmentOf(ctx, in, environment)
+		if err != nil {
+			return kube.Rollout{}, err
+		}
+		return kube.Rollback{
+			Environment: environment, Namespace: at.Namespace, Cluster: at.Cluster, To: to, Deadline: e.Deadline, Wait: wait(in),
+			Verify: verify(in, e), Origin: origin(in), Progress: progress(in, name),
+		}.Run(ctx, in.Client)
+	}, graph.Doc("roll "+environment+" back"), graph.Retry(3, 2*time.Second), graph.Timeout(deployTimeout(in, e)), graph.Serial(deployName(environment)))
+	return g, nil
+}
+
+// DeployDryRun says what a deploy to an environment would change. It builds and publishes nothing: where the run would put in an
+// image of its own, the one that runs is left.
+func DeployDryRun(ctx context.Context, in Inputs, environment string) (kube.Rollout, error) {
+	e, found := in.Project.Environment(environment)
+	if !found {
+		return kube.Rollout{}, unknownEnvironment(in.Project, environment)
+	}
+	if _, given := in.Delivery.Clusters[environment]; !given {
+		return kube.Rollout{}, &EnvironmentError{fmt.Sprintf("no kubeconfig for %s: set %s", environment, e.Variable())}
+	}
+	d := Deploy(in, e, nil)
+	d.DryRun = true
+	return d.Run(ctx, in.Client, in.Source)
+}

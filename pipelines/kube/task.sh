@@ -1,0 +1,62 @@
+# Runs a pod to its end and keeps what it said.
+#
+#   task.sh NAMESPACE POD SECONDS [BUNDLE]
+#
+# Leaves in /millrace/out: state (refused, stuck, gone, late or done), create.txt, pod.json and log.txt. BUNDLE is a file
+# that is sent into the running pod, to the standard input of its receiver.
+ns=$1 pod=$2 seconds=$3 bundle=$4
+out=/millrace/out
+# How long a pod may take to be placed, and an image to be pulled: another than ours may have to be fetched from afar.
+patience=180
+tried=90
+
+k() { kubectl --namespace "$ns" --request-timeout=30s "$@"; }
+remove() { k delete pod "$1" --ignore-not-found --wait=false --grace-period=1 >/dev/null 2>&1; }
+end() { k get pod "$pod" -o json >$out/pod.json 2>>$out/errors.txt; k logs "$pod" -c task >$out/log.txt 2>>$out/errors.txt; printf %s "$1" >$out/state; exit 0; }
+trap 'remove "$pod"' EXIT
+trap 'exit 143' TERM INT
+
+# What a run left that was killed.
+k get pods -l millrace.dev/expires -o 'jsonpath={range .items[*]}{.metadata.name} {.metadata.labels.millrace\.dev/expires}{"\n"}{end}' 2>/dev/null |
+while read -r name expires; do
+    [ "$(date +%s)" -gt "$expires" ] && remove "$name"
+done
+
+if ! k create -f /millrace/pod.json >$out/create.txt 2>&1; then
+    printf refused >$out/state
+    exit 0
+fi
+began=$(date +%s) started='' waited='' failures=0
+while :; do
+    now=$(date +%s)
+    if status=$(k get pod "$pod" -o 'jsonpath={.status.phase}|{.status.containerStatuses[?(@.name=="task")].state.terminated.exitCode}|{.status.containerStatuses[?(@.name=="task")].state.running.startedAt}|{.status.containerStatuses[?(@.name=="task")].state.waiting.reason}' 2>$out/get.txt); then
+        failures=0
+    else
+        grep -q NotFound $out/get.txt && end gone
+        failures=$((failures + 1))
+        [ $failures -gt 20 ] && end gone
+        sleep 1
+        continue
+    fi
+    IFS='|' read -r phase code running waiting <<END
+$status
+END
+    [ -n "$code" ] && end done
+    [ "$phase" = Failed ] && end late
+    if [ -n "$running" ]; then
+        [ -z "$started" ] && started=$now
+        if [ -n "$bundle" ]; then
+            k exec -i "$pod" -c task --request-timeout=0 -- python /millrace/receive.py <"$bundle" >>$out/errors.txt 2>&1 && bundle=''
+        fi
+        [ $((now - started)) -gt "$seconds" ] && end late
+    else
+        case $waiting in
+        InvalidImageName) end stuck ;;
+        ErrImagePull | ImagePullBackOff | CreateContainerConfigError | CreateContainerError | RunContainerError)
+            [ -z "$waited" ] && waited=$now
+            [ $((now - waited)) -gt $tried ] && end stuck ;;
+        esac
+        [ $((now - began)) -gt $patience ] && end stuck
+    fi
+    sleep 0.4
+done
