@@ -271,6 +271,8 @@ func (r *release) cause(a awaited, err error, interrupted bool) (string, graph.V
 		return firstSentence(err.Error()), graph.Errored
 	case a.trouble != nil:
 		return fmt.Sprintf("%s: %s", a.trouble.workload, a.trouble.cause), a.trouble.verdict
+	case r.record.Status != Verifying:
+		return a.judged.Reason, a.judged.Verdict // of a canary
 	default:
 		return "the checks of the release did not pass: " + a.judged.Reason, a.judged.Verdict
 	}
