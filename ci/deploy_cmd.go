@@ -143,20 +143,19 @@ type rollbackCmd struct {
 }
 
 func (c *rollbackCmd) Run(ctx context.Context, s *streams) error {
-	ready, err := c.prepare(ctx)
-	if err != nil {
-		return err
-	}
-	if _, err := pipelines.Rollback(ready.inputs(nil, ""), c.Environment, c.ToRevision); err != nil {
-		return err
-	}
-	return c.execute(ctx, s, func(in pipelines.Inputs) *graph.Graph {
-		g, err := pipelines.Rollback(in, c.Environment, c.ToRevision)
-		if err != nil {
-			return graph.New("rollback") // it was made once already
-		}
-		return g
+	return c.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) {
+		return pipelines.Rollback(in, c.Environment, c.ToRevision)
 	})
+}
+
+type promoteCmd struct {
+	pipeline
+	From string `required:"" placeholder:"ENV" help:"Environment whose images are taken, by digest."`
+	To   string `required:"" placeholder:"ENV" help:"Environment to deploy to."`
+}
+
+func (c *promoteCmd) Run(ctx context.Context, s *streams) error {
+	return c.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) { return pipelines.Promote(in, c.From, c.To) })
 }
 
 type historyCmd struct {

@@ -27,6 +27,7 @@ type cli struct {
 	Build    buildCmd    `cmd:"" help:"Build the images."`
 	Publish  publishCmd  `cmd:"" help:"Build the images and push them to a registry, whatever the branch; runs no tests."`
 	Deploy   deployCmd   `cmd:"" help:"Build, publish and deploy to an environment, whatever the branch; runs no tests."`
+	Promote  promoteCmd  `cmd:"" help:"Deploy to an environment what runs in another, by the same digests."`
 	Rollback rollbackCmd `cmd:"" help:"Bring an environment back to an earlier revision."`
 	History  historyCmd  `cmd:"" help:"List what was deployed to an environment, by whom, and how that ended."`
 	Status   statusCmd   `cmd:"" help:"Show what runs in an environment, who deploys to it, and what was interrupted."`

@@ -30,7 +30,7 @@ func References(p *project.Project, runs func(node string) bool) []string {
 	}
 	for _, e := range p.Environments {
 		refs = append(refs, verificationImages(e, runs)...)
-		if runs(deployName(e.Name)) {
+		if runs(deployName(e.Name)) || runs("rollback-"+e.Name) || runs("promote-"+e.Name) {
 			refs = append(refs, image.KubeTools)
 		}
 	}

@@ -168,11 +168,25 @@ func (e *Engine) Connect(ctx context.Context, log io.Writer) (*dagger.Client, er
 	if e.runnerHost != "" {
 		options = append(options, dagger.WithRunnerHost(e.runnerHost))
 	}
-	c, err := dagger.Connect(ctx, options...)
-	if err != nil {
-		return nil, fmt.Errorf("connect to the %s engine: %w", e.Kind, err)
+	// The session outlives an interrupt, which ends the steps: what a deploy has begun is undone in it. Whoever connects closes it.
+	type outcome struct {
+		c   *dagger.Client
+		err error
 	}
-	return c, nil
+	connected := make(chan outcome, 1)
+	go func() {
+		c, err := dagger.Connect(context.WithoutCancel(ctx), options...)
+		connected <- outcome{c, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case o := <-connected:
+		if o.err != nil {
+			return nil, fmt.Errorf("connect to the %s engine: %w", e.Kind, o.err)
+		}
+		return o.c, nil
+	}
 }
 
 // Embedded returns the embedded engine, whether or not it was chosen.
