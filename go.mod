@@ -34,6 +34,7 @@ require (
 	golang.org/x/term v0.44.0
 	golang.org/x/text v0.40.0
 	golang.org/x/tools v0.47.0
+	sigs.k8s.io/yaml v1.6.0
 )
 
 require (
@@ -90,5 +91,4 @@ require (
 	google.golang.org/grpc v1.76.0 // indirect
 	google.golang.org/protobuf v1.36.9 // indirect
 	gotest.tools/v3 v3.5.2 // indirect
-	sigs.k8s.io/yaml v1.6.0 // indirect
 )
