@@ -74,7 +74,10 @@ func TestPlan(t *testing.T) {
 	for _, n := range plan.Nodes {
 		names = append(names, n.Name)
 	}
-	require.Equal(t, []string{"lint", "test", "security", "build", "coverage", "publish"}, names)
+	require.Equal(t, []string{
+		"lint", "test", "security", "build", "coverage", "publish",
+		"deploy-dev", "deploy-staging", "deploy-production", "load-test-staging", "load-test-production",
+	}, names)
 
 	for format, want := range map[string]string{"text": "publish", "mermaid": "flowchart", "svg": "<svg"} {
 		status, stdout, stderr = call("plan", "--engine", "embedded", "--source", example, "--format", format)
