@@ -83,7 +83,7 @@ func TestCanary(t *testing.T) {
 		}
 		got := p.run(d, manifests)
 		require.Equal(t, graph.Failed, got.Verdict)
-		require.Contains(t, got.Reason, "the canary at 20% is not promoted: p95 went from 10 ms to 90 ms; rolled back: deployment/app runs "+appImage(t, "1"))
+		require.Contains(t, "^"+got.Reason, "^the canary at 20% is not promoted: p95 went from 10 ms to 90 ms; rolled back: deployment/app runs "+appImage(t, "1"))
 		p.serves("app", "1")
 		require.NotContains(t, canaried(p), "canary")
 		p.requireStatuses(kube.RolledBack, kube.Deployed)

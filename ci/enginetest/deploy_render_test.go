@@ -55,9 +55,9 @@ func TestOverlaysAndCharts(t *testing.T) {
 	require.Equal(t, graph.Failed, broken.Verdict)
 	require.Contains(t, broken.Reason, "say which colour")
 
-	invalid := deploy(base().WithNewFile("k8s/a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {n: 5}\n"), kube.Manifests{Path: "k8s"})
+	invalid := deploy(base().WithNewFile("k8s/a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {number: 5}\n"), kube.Manifests{Path: "k8s"})
 	require.Equal(t, graph.Failed, invalid.Verdict)
 	require.Len(t, invalid.Findings, 1)
 	require.Equal(t, "k8s/a.yaml", invalid.Findings[0].File)
-	require.Contains(t, invalid.Findings[0].Message, "configmap/a: data.n: got number, want string")
+	require.Contains(t, invalid.Findings[0].Message, "configmap/a: data.number: got number, want string")
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -416,15 +415,35 @@ type cable struct {
 	conns map[net.Conn]bool
 }
 
+var tunnel struct {
+	mu   sync.Mutex
+	ends map[*dagger.Service]string
+}
+
+// wayIn returns an address of this machine's loopback that leads to a cluster's API server, for as long as the session lasts.
+func wayIn(t *testing.T, k kube.Cluster) string {
+	t.Helper()
+	tunnel.mu.Lock()
+	defer tunnel.mu.Unlock()
+	if end := tunnel.ends[k.Service]; end != "" {
+		return end
+	}
+	// Not the test's context: the tunnel would end with the test that happens to be the first.
+	ctx := context.Background()
+	started, err := client(t).Host().Tunnel(k.Service, dagger.HostTunnelOpts{Ports: []dagger.PortForward{{Backend: 6443, Frontend: 0}}}).Start(ctx)
+	require.NoError(t, err)
+	end, err := started.Endpoint(ctx)
+	require.NoError(t, err)
+	if tunnel.ends == nil {
+		tunnel.ends = map[*dagger.Service]string{}
+	}
+	tunnel.ends[k.Service] = end
+	return end
+}
+
 func newCable(t *testing.T, k kube.Cluster) *cable {
 	t.Helper()
-	tunnel, err := client(t).Host().Tunnel(k.Service, dagger.HostTunnelOpts{Ports: []dagger.PortForward{{Backend: 6443, Frontend: 0}}}).Start(t.Context())
-	require.NoError(t, err)
-	endpoint, err := tunnel.Endpoint(t.Context(), dagger.ServiceEndpointOpts{Port: 0})
-	require.NoError(t, err)
-	if u, err := url.Parse(endpoint); err == nil && u.Host != "" {
-		endpoint = u.Host
-	}
+	endpoint := wayIn(t, k)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	ephemeral.mu.Lock()

@@ -71,7 +71,7 @@ func tail(stable, canary Sample, r Rules) Check {
 	a, b := above(canary.Latencies, border), above(allowed, border)
 	c.Canary, c.Stable = float64(a)/float64(canary.Requests()), float64(b)/float64(stable.Requests())
 	c.PWorse = greater(a, canary.Requests(), b, stable.Requests())
-	figures := fmt.Sprintf("%.1f %% of the canary's requests take longer than %.1f ms, where %.1f %% would equal the stable version",
+	figures := fmt.Sprintf("%.1f %% of the canary's requests take longer than %.1f ms, and %.1f %% would still count as equal",
 		100*c.Canary, border, 100*c.Stable)
 	c.Outcome, c.Reason = Promote, figures
 	if c.PWorse < r.Alpha && c.Canary > c.Stable+r.TailMargin {

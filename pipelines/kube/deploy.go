@@ -149,9 +149,12 @@ type release struct {
 	passing    []ID
 	// changed is true once the cluster may have been changed.
 	changed bool
+	// recovered says what this run reverted first; empty if there was nothing.
+	recovered string
+	// stuck is true when what was before that did not come up.
+	stuck   bool
 	notes   []string
 	output  []string
-	proof   []string
 	metrics map[string]float64
 }
 
@@ -358,6 +361,7 @@ func (r *release) recover(ctx context.Context) error {
 			what = fmt.Sprintf("the canary of revision %d by %s was paused", o.Revision, name)
 		}
 		r.note("%s: reverting it", what)
+		r.recovered = what + ", and was reverted"
 		c, err := r.content(ctx, o.Revision)
 		if err != nil {
 			return err
@@ -371,10 +375,13 @@ func (r *release) recover(ctx context.Context) error {
 			if back.err != nil || back.trouble != nil {
 				o.Status = Failed
 				r.note("the state before revision %d does not come up: %s", o.Revision, back.why())
+				r.stuck = true
+				r.recovered = what + ", and what was before it does not come up: " + back.why()
 			} else {
 				r.note("reverted: %s", strings.Join(back.proof, "; "))
-				r.proof = append(r.proof, back.proof...)
 			}
+		} else {
+			r.note("it had not changed anything yet")
 		}
 		if _, err := r.shell.insist(ctx, phaseScript, "", r.namespace, recordName(o.Revision), marked(o)); err != nil {
 			return err
@@ -666,7 +673,14 @@ func (r *release) finish(ctx context.Context, waited awaited) (Rollout, error) {
 		r.output = append(r.output, fmt.Sprintf("removed %s, which this release no longer has", id))
 	}
 	r.output = append(r.output, r.running(waited)...)
-	return r.rollout(graph.Passed, ""), nil
+	reason := fmt.Sprintf("revision %d runs", r.record.Revision)
+	if r.record.RollbackTo > 0 {
+		reason = fmt.Sprintf("revision %d is back, as revision %d", r.record.RollbackTo, r.record.Revision)
+	}
+	if r.recovered != "" {
+		reason += "; " + r.recovered
+	}
+	return r.rollout(graph.Passed, reason), nil
 }
 
 // running lists what runs where, a line a container.

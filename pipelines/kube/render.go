@@ -210,6 +210,7 @@ func tool(ctx context.Context, tools *dagger.Container, at, name string, argv []
 	if err != nil {
 		return run, err
 	}
+	said, _, _ = strings.Cut(said, "\nUse --debug flag")
 	said = strings.TrimPrefix(strings.TrimSpace(strings.ReplaceAll(said, sourcePath+"/", "")), "Error: ")
 	if strings.Contains(said, "missing in charts/ directory") {
 		said += ": run helm dependency update, and commit the folder charts"

@@ -81,9 +81,12 @@ func (r *release) interrupted() bool {
 }
 
 func (r *release) rollBack(ctx context.Context, to int) (Rollout, error) {
-	if len(r.proof) > 0 && to == 0 {
-		rollout := r.rollout(graph.Passed, "")
-		rollout.RolledBack = true
+	if r.recovered != "" && to == 0 {
+		rollout := r.rollout(graph.Passed, r.recovered)
+		if r.stuck {
+			rollout.Verdict = graph.Errored
+		}
+		rollout.RolledBack = !r.stuck
 		return rollout, nil
 	}
 	target, err := r.target(to)

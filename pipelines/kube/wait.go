@@ -234,9 +234,14 @@ func (r *release) revert(ctx context.Context, a awaited, err error) (Rollout, er
 			r.note("warning: the end of revision %d could not be noted, so that the next run will revert it once more: %s", r.record.Revision, firstSentence(late.Error()))
 		}
 	}
+	if r.record.Status == Failed && interrupted {
+		// There was no time, or the engine is gone with the session.
+		rollout := r.rollout(graph.Cancelled, fmt.Sprintf("%s: what it has begun is reverted by the next deploy or rollback of %s; to do that now: rollback %s", cause, r.environment, r.environment))
+		return rollout, nil
+	}
 	if r.record.Status == Failed {
 		rollout := r.rollout(graph.Errored, fmt.Sprintf("%s; AND THE ROLLBACK FAILED: %s", cause, back.why()))
-		if unreachable || interrupted {
+		if unreachable {
 			r.output = append(r.output, "the next deploy or rollback of "+r.environment+" reverts this one first; to do it by hand:")
 		} else {
 			r.output = append(r.output, "the state of "+r.environment+" is neither the old nor the new; to repair it by hand:")
@@ -271,6 +276,8 @@ func (r *release) cause(a awaited, err error, interrupted bool) (string, graph.V
 		return firstSentence(err.Error()), graph.Errored
 	case a.trouble != nil:
 		return fmt.Sprintf("%s: %s", a.trouble.workload, a.trouble.cause), a.trouble.verdict
+	case r.record.Status != Verifying:
+		return a.judged.Reason, a.judged.Verdict // of a canary
 	default:
 		return "the checks of the release did not pass: " + a.judged.Reason, a.judged.Verdict
 	}

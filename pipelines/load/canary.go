@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -51,7 +52,7 @@ type CanaryResult struct {
 // Metrics: stable_… and canary_…: requests, error_percent, p50_ms, p95_ms, p99_ms.
 func (t Canary) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory, cluster kube.Cluster) (CanaryResult, error) {
 	if t.Script == "" {
-		return CanaryResult{}, fmt.Errorf("the canary has no load: name a k6 script in its analysis, or put one into a folder loadtest")
+		return CanaryResult{}, errors.New("the canary has no load: name a k6 script in its analysis, or put one into a folder loadtest")
 	}
 	s := shot{
 		script: t.Script, source: src, env: t.Env, timeout: cmp.Or(t.Timeout, 30*time.Minute), cluster: cluster, namespace: t.Namespace,

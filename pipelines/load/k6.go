@@ -37,7 +37,7 @@ var wrapperText string
 
 var wrapper = template.Must(template.New("wrapper").Parse(wrapperText))
 
-// wrapperName is the script that k6 runs, beside the user's. A leading dot would do as well, but for k6's messages.
+// wrapperName is the script that k6 runs; it lies beside the user's, so that both find the same files.
 const wrapperName = "millrace-wrapper.js"
 
 // readable are the files that a script may read: they travel as text.

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -74,7 +75,7 @@ func (t Test) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory, 
 	if t.External != "" {
 		s.namespace, s.targets = "", []target{{"target", t.External}}
 	} else if t.URL == "" {
-		return Result{}, fmt.Errorf("the load test has no address: give the environment a url, such as http://api")
+		return Result{}, errors.New("the load test has no address: give the environment a url, such as http://api")
 	}
 	digest, err := s.digest(ctx)
 	if err != nil {

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"dagger.io/dagger"
@@ -101,7 +100,6 @@ func read(ctx context.Context, c *dagger.Client, cluster kube.Cluster, namespace
 		return nil, "", fmt.Errorf("read what the pods use: %w", step.Explain(err))
 	}
 	var all []Reading
-	var mu sync.Mutex
 	for _, name := range names {
 		if !strings.HasSuffix(name, ".json") {
 			continue
@@ -110,13 +108,11 @@ func read(ctx context.Context, c *dagger.Client, cluster kube.Cluster, namespace
 		if err != nil {
 			return nil, "", fmt.Errorf("read what the pods use: %w", step.Explain(err))
 		}
-		mu.Lock()
 		if strings.HasSuffix(name, ".summary.json") {
 			all = append(all, parseKubelet(text, namespace)...)
 		} else {
 			all = append(all, parseMetrics(text)...)
 		}
-		mu.Unlock()
 	}
 	said, err := done.File(ctx, "/millrace/usage/errors.txt")
 	if err != nil {
