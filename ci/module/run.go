@@ -34,6 +34,10 @@ type request struct {
 	registryPassword, codecovToken, safetyKey *dagger.Secret
 	only, skip                                []string
 	keepGoing                                 bool
+	environments                              []string
+	kubeconfigs                               []*dagger.Secret
+	ephemeral                                 bool
+	registryService                           *dagger.Service
 }
 
 func (r request) options() []graph.RunOption {
@@ -107,6 +111,10 @@ func (m *Millrace) inputs(ctx context.Context, c *sdk.Client, r request) (pipeli
 	unknown := func(string) string { return "" }
 	var err error
 	in.Ref, err = host.Detect(unknown, nil, facts, host.Overrides{Event: r.event, Ref: r.ref, SHA: r.sha})
+	if err != nil {
+		return in, err
+	}
+	in.Delivery, err = delivery(ctx, c, r)
 	return in, err
 }
 
