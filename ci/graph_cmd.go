@@ -51,7 +51,7 @@ func (c *runCmd) Run(ctx context.Context, s *streams) error {
 		c.last = &lastRun{}
 		return c.execute(ctx, s, cicd)
 	case len(c.Nodes) == 0:
-		return usagef("name the nodes to run, or add --from-failed; for all of them: %s", c.pipeline.command("ci-cd"))
+		return usagef("name the nodes to run, or add --from-failed; for all of them: %s", c.command("ci-cd"))
 	}
 	return c.execute(ctx, s, cicd, graph.Only(c.Nodes...))
 }

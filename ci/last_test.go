@@ -123,11 +123,11 @@ func TestFromFailedSaysWhyItCannot(t *testing.T) {
 	} {
 		err := (&lastRun{record: test.last}).fits(likeCICD(true).Plan())
 		require.ErrorContains(t, err, test.want, name)
-		require.Equal(t, exitUsage, err.(usageError).ExitCode(), name)
+		require.ErrorAs(t, err, new(usageError), name)
 	}
 	_, err := (&lastRun{record: recorded("ppppue")}).takeUp(likeCICD(false), true, nil)
 	require.ErrorContains(t, err, "can run now: publish: only a push publishes")
-	require.Equal(t, exitUsage, err.(usageError).ExitCode())
+	require.ErrorAs(t, err, new(usageError))
 }
 
 func TestFromFailedWithoutAUsableRecord(t *testing.T) {

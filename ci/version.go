@@ -13,7 +13,7 @@ import (
 // versionFlag prints the versions and ends the program.
 type versionFlag bool
 
-func (versionFlag) BeforeReset(k *kong.Kong) error {
+func (versionFlag) BeforeReset(k *kong.Kong) error { //nolint:unparam // kong's hooks may return an error
 	info, _ := debug.ReadBuildInfo()
 	fmt.Fprintf(k.Stdout, "millrace %s, Dagger engine %s, %s %s/%s\n", version(info), embedded.EngineVersion, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	k.Exit(0)

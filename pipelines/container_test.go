@@ -22,7 +22,7 @@ func detected(t *testing.T, files ...string) *project.Project {
 		tree[name] = &fstest.MapFile{Data: []byte(map[string]string{
 			"a.py": "\n", "go.mod": "module a\n", "main.go": "package main\n",
 		}[name])}
-		if tree[name].Data == nil || len(tree[name].Data) == 0 {
+		if len(tree[name].Data) == 0 {
 			tree[name].Data = []byte("FROM scratch\n")
 		}
 	}

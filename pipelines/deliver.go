@@ -73,9 +73,6 @@ func addDeploys(g CICDGraph, in Inputs) map[string]*graph.Node[kube.Rollout] {
 			if cluster != nil {
 				in, e = trial(in, e, cluster.Value())
 			}
-			if decision, err := CheckGates(ctx, in, e.Name, published(images)); err != nil || !decision.Open() {
-				return closed(e, decision), err
-			}
 			d := Deploy(in, e, images)
 			if cluster != nil {
 				d.Cluster = cluster.Value()
@@ -106,7 +103,7 @@ func Deploy(in Inputs, e project.Environment, images map[string]image.Published)
 		Canary:      canaryOf(in, e),
 		Environment: e.Name, Namespace: e.Namespace, Cluster: in.Delivery.Clusters[e.Name],
 		Manifests: kube.Manifests{Path: e.Manifests, Values: e.Values, Release: e.Release},
-		Images:    references, Replicas: e.Replicas, Deadline: e.Deadline, Wait: wait(in), Verify: verify(in, e),
+		Images:    references, Replicas: e.Replicas, Deadline: e.Deadline, Wait: wait(in), Verify: verify(in, e), Admit: admit(in, e),
 		Origin: origin(in), Progress: progress(in, deployName(e.Name)),
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/kube"
 	"github.com/millrace-ci/millrace/pipelines/load"
 	"github.com/millrace-ci/millrace/pipelines/project"
+	"github.com/millrace-ci/millrace/pipelines/step"
 )
 
 // Smoke returns the graph of one node that makes an environment's smoke tests. Nothing is rolled back if they fail.
@@ -148,21 +149,19 @@ func CheckGates(ctx context.Context, in Inputs, environment string, images []str
 	return gate.Check(rules, GateRequest(in, environment, images), facts), nil
 }
 
-// published are the references of images with their digests, sorted.
-func published(images map[string]image.Published) []string {
-	var all []string
-	for _, i := range images {
-		all = append(all, i.Reference)
+// admit holds the images that a deployment puts in against the environment's gates; nil for an environment that has none.
+func admit(in Inputs, e project.Environment) func(context.Context, []string) (step.Result, error) {
+	if e.Gates == nil {
+		return nil
 	}
-	slices.Sort(all)
-	return all
-}
-
-// closed is the result of a deployment that the gates hold back.
-func closed(e project.Environment, d gate.Decision) kube.Rollout {
-	r := kube.Rollout{Environment: e.Name, Namespace: e.Namespace}
-	r.Verdict, r.Reason = d.Judgement()
-	return r
+	return func(ctx context.Context, images []string) (step.Result, error) {
+		decision, err := CheckGates(ctx, in, e.Name, images)
+		if err != nil {
+			return step.Result{}, err
+		}
+		verdict, reason := decision.Judgement()
+		return step.Result{Verdict: verdict, Reason: reason}, nil
+	}
 }
 
 // trial returns inputs for a cluster of this run alone, in which all environments lie. There is nobody to approve what goes

@@ -33,8 +33,11 @@ func TestGatesHoldADeploymentBack(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "it is Wed 12:00, outside of the deployment window of production (mon 00:00-24:00 UTC), "+
 		"which opens next on Monday, 30 November, at 00:00 UTC; no approval for production: run: ci approve production", decision.Reason())
-	held := closed(in.Project.Environments[1], decision)
+	held, err := admit(in, in.Project.Environments[1])(t.Context(), images)
+	require.NoError(t, err)
 	require.Equal(t, graph.Skipped, held.Verdict, "nothing is wrong: it only has to wait")
+	require.Equal(t, decision.Reason(), held.Reason)
+	require.Nil(t, admit(in, in.Project.Environments[0]), "no gates")
 
 	decision, err = CheckGates(t.Context(), in, "staging", images)
 	require.NoError(t, err)

@@ -107,7 +107,7 @@ func (w workflow) run(t *testing.T) hosted {
 	ran := onEngineWith(t, w.source, env, argv...)
 	t.Logf("act %s ended with %d and said:\n%s%s", w.event, ran.code, ran.stdout, ran.stderr)
 	done.outcome = outcome{code: ran.code, stdout: ran.stdout, stderr: ran.stderr, out: filepath.Join(done.uploads, "artifacts", "reports")}
-	done.outcome.run = readRun(t, done.out)
+	done.run = readRun(t, done.out)
 	for _, secret := range w.secrets {
 		require.NotContains(t, ran.stdout+ran.stderr, secret)
 	}

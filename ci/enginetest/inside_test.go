@@ -113,8 +113,8 @@ func terminal(t *testing.T, args ...string) (*os.File, *record, *exec.Cmd) {
 // left waits for the end of a program on a terminal and returns its exit status.
 func left(t *testing.T, cmd *exec.Cmd, screen *record) int {
 	t.Helper()
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }() // how it ended is in ProcessState
 	select {
 	case <-ended:
 	case <-time.After(longest):

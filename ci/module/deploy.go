@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 
 	sdk "dagger.io/dagger"
@@ -36,6 +37,46 @@ func (t target) cluster(ctx context.Context, c *sdk.Client) (kube.Cluster, error
 	return kube.ServiceCluster(c, "kubeconfig-"+t.environment, text, c.LoadServiceFromID(sdk.ServiceID(id))), nil
 }
 
+// delivery gathers what the nodes that deploy have to know.
+func delivery(ctx context.Context, c *sdk.Client, r request) (pipelines.Delivery, error) {
+	d := pipelines.Delivery{Holder: "dagger call", Clusters: map[string]kube.Cluster{}}
+	if len(r.environments) != len(r.kubeconfigs) {
+		return d, usageError{fmt.Errorf("there are %d environments and %d kubeconfigs: give one for each, in the same order", len(r.environments), len(r.kubeconfigs))}
+	}
+	for i, name := range r.environments {
+		k, err := target{environment: name, kubeconfig: r.kubeconfigs[i]}.cluster(ctx, c)
+		if err != nil {
+			return d, err
+		}
+		d.Clusters[name] = k
+	}
+	if !r.ephemeral {
+		return d, nil
+	}
+	e := kube.Ephemeral{}
+	if r.registryService != nil {
+		id, err := r.registryService.ID(ctx)
+		if err != nil {
+			return d, fmt.Errorf("load the registry: %w", err)
+		}
+		host, _, _ := strings.Cut(r.registry, "/")
+		_, text, _ := strings.Cut(host, ":")
+		port, err := strconv.Atoi(text)
+		if err != nil {
+			return d, usageError{fmt.Errorf("with a registry's service, the registry is its host and port, such as 127.0.0.1:5000/shop: %q", r.registry)}
+		}
+		e.Registry = kube.Registry{Service: c.LoadServiceFromID(sdk.ServiceID(id)), Port: port, For: []string{"docker.io", host}}
+	}
+	d.Ephemeral = func(ctx context.Context) (kube.Cluster, error) {
+		running, err := e.Start(ctx, c)
+		if err != nil {
+			return kube.Cluster{}, err
+		}
+		return running.Cluster, nil // it ends with the session
+	}
+	return d, nil
+}
+
 // at gathers what the functions that work on an environment need.
 func (m *Millrace) at(ctx context.Context, t target, r request) (pipelines.Inputs, error) {
 	c, err := connect(ctx)
@@ -46,7 +87,6 @@ func (m *Millrace) at(ctx context.Context, t target, r request) (pipelines.Input
 	if err != nil {
 		return in, err
 	}
-	in.Delivery.Holder = "dagger call"
 	if t.kubeconfig == nil {
 		return in, nil
 	}

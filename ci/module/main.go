@@ -34,10 +34,10 @@ func New(
 	return &Millrace{Source: source}
 }
 
-// Lint, test, scan, build and publish: the whole ci-cd graph.
+// Lint, test, scan, build, publish and deploy: the whole ci-cd graph.
 //
 // Prints the summary. Images are published on a push to main or develop (or the branches that millrace.yaml names)
-// and for a tag, if there is a registry. It is never cached as a whole, and its steps are wherever they can be.
+// and for a tag, if there is a registry. A push to a branch of an environment is deployed to that, if its kubeconfig is given. It is never cached as a whole, and its steps are wherever they can be.
 //
 // +cache="never"
 func (m *Millrace) CiCd(
@@ -91,6 +91,18 @@ func (m *Millrace) CiCd(
 	// Password of the mail account that messages are sent from, where millrace.yaml asks for one.
 	// +optional
 	smtpPassword *dagger.Secret,
+	// Environments that kubeconfigs are given for, as millrace.yaml names them.
+	// +optional
+	environments []string,
+	// Kubeconfigs of these environments, in the same order, for example env:KUBE_CONFIG_STAGING.
+	// +optional
+	kubeconfigs []*dagger.Secret,
+	// Deploy to a throw-away cluster that this run starts, instead of the environments' own.
+	// +optional
+	ephemeral bool,
+	// Registry that the throw-away cluster pulls from where it is on the caller's loopback, for example tcp://127.0.0.1:5000.
+	// +optional
+	registryService *dagger.Service,
 	// Run only these nodes, and those that hand them something.
 	// +optional
 	only []string,
@@ -106,6 +118,7 @@ func (m *Millrace) CiCd(
 		repository: repository, registry: registry, registryUser: registryUser,
 		registryPassword: registryPassword, codecovToken: codecovToken, safetyKey: safetyKey,
 		slackWebhook: slackWebhook, notifyWebhook: notifyWebhook, notifyKey: notifyKey, smtpPassword: smtpPassword,
+		environments: environments, kubeconfigs: kubeconfigs, ephemeral: ephemeral, registryService: registryService,
 		only: only, skip: skip, keepGoing: keepGoing,
 	})
 }

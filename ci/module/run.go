@@ -35,6 +35,10 @@ type request struct {
 	slackWebhook, notifyWebhook, notifyKey, smtpPassword *dagger.Secret
 	only, skip                                           []string
 	keepGoing                                            bool
+	environments                                         []string
+	kubeconfigs                                          []*dagger.Secret
+	ephemeral                                            bool
+	registryService                                      *dagger.Service
 }
 
 func (r request) options() []graph.RunOption {
@@ -111,6 +115,10 @@ func (m *Millrace) inputs(ctx context.Context, c *sdk.Client, r request) (pipeli
 	// A module sees nothing of the CI host that calls it.
 	unknown := func(string) string { return "" }
 	in.Ref, err = host.Detect(unknown, nil, facts, host.Overrides{Event: r.event, Ref: r.ref, SHA: r.sha})
+	if err != nil {
+		return in, err
+	}
+	in.Delivery, err = delivery(ctx, c, r)
 	return in, err
 }
 

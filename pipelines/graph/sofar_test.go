@@ -116,11 +116,12 @@ func TestLastInRandomGraphs(t *testing.T) {
 		}
 		ended := 0
 		r := g.Run(t.Context(), graph.Observe(func(e graph.Event) {
-			if e.Kind == graph.Started {
+			switch e.Kind {
+			case graph.Started:
 				for _, h := range last {
 					require.True(t, e.Node != h.Name() || ended >= len(ordinary), "seed %d: %s starts before the others have ended", seed, e.Node)
 				}
-			} else if e.Kind == graph.Ended {
+			case graph.Ended:
 				ended++
 			}
 		}))

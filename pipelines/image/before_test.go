@@ -20,7 +20,6 @@ func TestUpTo(t *testing.T) {
 	} {
 		got, err := upTo(whole, line)
 		if err != nil {
-			got = ""
 			require.ErrorContains(t, err, want, "line %d", line)
 			continue
 		}

@@ -56,6 +56,8 @@ type Deploy struct {
 	Deadline time.Duration
 	// Wait is how long another deploy is waited for; by default it is not.
 	Wait time.Duration
+	// Admit decides about the images that the release would put in, before anything is changed; nil admits all.
+	Admit func(ctx context.Context, images []string) (step.Result, error)
 	// Verify checks what is up, before it counts as deployed. What does not pass is rolled back. Nil checks nothing.
 	Verify Check
 	// Canary moves the traffic over step by step; nil moves it with the pods.
@@ -190,6 +192,15 @@ func (r *release) deploy(ctx context.Context, src *dagger.Directory, d Deploy) (
 	if d.DryRun {
 		return r.dryRun(ctx, found.namespace)
 	}
+	if d.Admit != nil {
+		admitted, err := d.Admit(ctx, r.built())
+		if err != nil {
+			return Rollout{}, err
+		}
+		if admitted.Verdict != graph.Passed {
+			return Rollout{Result: admitted}, nil
+		}
+	}
 	if err := r.ensureNamespace(ctx, found.namespace); err != nil {
 		return Rollout{}, err
 	}
@@ -242,6 +253,18 @@ func (r *release) render(ctx context.Context, src *dagger.Directory, d Deploy) (
 		r.secretIDs = append(r.secretIDs, o.ID())
 	}
 	return made, found, nil
+}
+
+// built are the references that the release puts in, sorted.
+func (r *release) built() []string {
+	var all []string
+	for _, p := range r.placed {
+		if p.Built != "" {
+			all = append(all, p.Reference)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // jobAnnotation tells whether a job is the one that ran already.
@@ -526,7 +549,7 @@ func (r *release) rehearse(ctx context.Context, jobs []string) (conflicts []stri
 	var ask []Object
 	for _, o := range slices.Concat(r.secrets, r.objects) {
 		// Jobs that run again are deleted first; what is of a kind that comes along can't be checked yet.
-		if !defines(r.objects, o.ID()) && !(o.text("kind") == "Job" && slices.Contains(jobs, o.ID().Name)) {
+		if again := o.text("kind") == "Job" && slices.Contains(jobs, o.ID().Name); !again && !defines(r.objects, o.ID()) {
 			ask = append(ask, o)
 		}
 	}

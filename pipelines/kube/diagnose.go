@@ -125,7 +125,10 @@ func (s state) broken(pod, status Object) *trouble {
 			t.verdict = graph.Errored
 			t.cause = fmt.Sprintf("%s: the registry refuses the pull of %s: give the pods a login with imagePullSecrets: %s", where, ref, why)
 		case imageMissing.MatchString(why):
-			t.cause = fmt.Sprintf("%s: the image %s does not exist: %s", where, ref, why)
+			t.cause = fmt.Sprintf("%s: the image %s does not exist", where, ref)
+			if why != "not found" {
+				t.cause += ": " + why
+			}
 		default:
 			t.verdict, t.patience = graph.Errored, 20*time.Second
 			t.cause = fmt.Sprintf("%s: the image %s can't be pulled: %s", where, ref, why)

@@ -198,11 +198,12 @@ func (s State) Text() string {
 		}
 	}
 	if u := s.Unfinished; u != nil {
-		if s.Holder != nil && s.Alive {
+		switch {
+		case s.Holder != nil && s.Alive:
 			fmt.Fprintf(&b, "  revision %d is %s now (%s), by %s\n", u.Revision, u.Status, u.Phase, s.Holder)
-		} else if u.Status == Paused {
+		case u.Status == Paused:
 			fmt.Fprintf(&b, "  PAUSED: the canary of revision %d by %s keeps its share: %s: the next deploy or rollback takes it away\n", u.Revision, byWhom(*u), u.Cause)
-		} else {
+		default:
 			fmt.Fprintf(&b, "  INTERRUPTED: revision %d by %s was %s (%s) when its run ended: the next deploy or rollback reverts it\n", u.Revision, byWhom(*u), u.Status, u.Phase)
 		}
 	} else if s.Holder != nil {

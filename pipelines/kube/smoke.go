@@ -115,9 +115,9 @@ func (s Smoke) make(ctx context.Context, c *dagger.Client, cluster Cluster, grou
 	if err != nil {
 		return nil, err
 	}
-	until, began := time.Now().Add(s.Startup), time.Now()
+	until := time.Now().Add(s.Startup)
 	for tries := 1; ; tries++ {
-		began = time.Now()
+		began := time.Now()
 		done, err := task.Run(ctx, c, cluster)
 		if err != nil {
 			return nil, err
