@@ -156,8 +156,8 @@ def shifted(n: int, runs: int) -> list[float]:
             history.append(series.day(history, 0.0).entry)
         for _ in range(BRANCHES):
             first = series.day(history, SHIFT)
-            second = series.day([*history, first.entry], SHIFT)
-            found.append((first.alert, first.psi, first.p, first.alert or second.alert))
+            second = first.alert or series.day([*history, first.entry], SHIFT).alert
+            found.append((first.alert, first.psi, first.p, second))
     return [float(share) for share in np.mean(np.array(found, dtype=np.float64), axis=0)]
 
 

@@ -1,5 +1,6 @@
 """Read a table in one pass and bounded memory: exact counts, and a sample of its rows."""
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -121,6 +122,18 @@ def digest(path: Path) -> str:
     return whole.hexdigest()
 
 
+@contextlib.contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Turn what the reader says of a broken file into our own words."""
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        said = str(error).split("\n", maxsplit=1)[0]
+        # There is a header and nothing below it, which is for the caller to judge.
+        if not said.startswith("Empty CSV"):
+            raise Unusable(f"{file.name} cannot be read: {said}") from error
+
+
 class _Source:
     """A table's files as batches of Arrow, all with the same columns."""
 
@@ -131,7 +144,8 @@ class _Source:
         self._files = files(path)
         self.names: list[str] = []
         for file in self._files:
-            names = self._names(file)
+            with _readable(file):
+                names = self._names(file)
             if twice := [name for name, n in Counter(names).items() if n > 1]:
                 raise Unusable(f"{file.name} has two columns of the name {twice[0]!r}: rename one")
             if self.names and sorted(names) != sorted(self.names):
@@ -177,13 +191,8 @@ class _Source:
     def batches(self) -> Iterator[Any]:
         """Give the rows, a few megabytes at a time."""
         for file in self._files:
-            try:
+            with _readable(file):
                 yield from self._parquet_batches(file) if self._parquet(file) else self._csv(file)
-            except pa.ArrowInvalid as error:
-                if str(error).startswith("Empty CSV"):
-                    continue
-                said = str(error).split("\n", maxsplit=1)[0]
-                raise Unusable(f"{file.name} cannot be read: {said}") from error
 
     def _parquet_batches(self, file: Path) -> Iterator[Any]:
         wanted = [name for name in self.names if name not in self.ignore]
