@@ -19,10 +19,10 @@ var layers = []struct {
 	packages []string
 }{
 	{"entry points", []string{"ci", "ci/enginetest"}},
-	{"the engine", []string{"ci/engine"}},
+	{"the engine, and what is kept between runs", []string{"ci/engine", "ci/state"}},
 	{"what it is made of", []string{"ci/embedded"}},
 	{"the graphs", []string{"pipelines"}},
-	{"steps", []string{"pipelines/python", "pipelines/golang", "pipelines/codecov", "pipelines/kube"}},
+	{"steps", []string{"pipelines/python", "pipelines/golang", "pipelines/codecov", "pipelines/kube", "pipelines/drift"}},
 	{"images, which steps run in", []string{"pipelines/image", "pipelines/codecov/codecovtest"}},
 	{"what steps share", []string{"pipelines/step"}},
 	{"reports", []string{"pipelines/report"}},

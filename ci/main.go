@@ -26,6 +26,7 @@ type cli struct {
 	Security securityCmd `cmd:"" help:"Scan the code and its dependencies."`
 	Build    buildCmd    `cmd:"" help:"Build the images."`
 	Publish  publishCmd  `cmd:"" help:"Build the images and push them to a registry, whatever the branch; runs no tests."`
+	Drift    driftCmd    `cmd:"" help:"Compare a table with the one that a model was trained on, and act on drift."`
 	Plan     planCmd     `cmd:"" help:"Show what a graph would run, and why not."`
 	Run      runCmd      `cmd:"" help:"Run some nodes of the ci-cd graph."`
 	Shell    shellCmd    `cmd:"" help:"Open a shell in the container that a step runs in."`

@@ -439,7 +439,7 @@ func (c *config) validate(p *Project, l *listing) error {
 	if u, err := url.Parse(p.Codecov.URL); p.Codecov.URL != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
 		return c.atPath("codecov.url", "%q is no web address: use one such as https://codecov.example.com", p.Codecov.URL)
 	}
-	return nil
+	return c.validateDrift(p.Drift, l)
 }
 
 func (c *config) mustExist(l *listing, at, p string) error {

@@ -51,6 +51,8 @@ type Project struct {
 	Publish Publish `yaml:"publish"`
 	// Codecov says how coverage is uploaded.
 	Codecov Codecov `yaml:"codecov"`
+	// Drift says how a table is compared with its reference, and what is done about drift.
+	Drift Drift `yaml:"drift,omitempty"`
 
 	// Skipped are the images that the configuration leaves out; they are not among Images.
 	Skipped []Image `yaml:"-"`
