@@ -322,7 +322,9 @@ func Chance(q float64) string {
 		return "less than 1 in a million"
 	case q < 0.001:
 		return "1 in " + strconv.Itoa(int(1/q))
-	default:
+	case q < 0.1:
 		return strconv.FormatFloat(q*100, 'g', 2, 64) + " %"
+	default:
+		return strconv.FormatFloat(q*100, 'f', 0, 64) + " %"
 	}
 }

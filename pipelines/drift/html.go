@@ -208,7 +208,7 @@ func (p *page) addAlerts(found Result) {
 		if a.Contract() {
 			k.Note = "the table is unfit for the model, which training does not cure"
 		} else {
-			k.Sure, k.Effect = Chance(a.Q), effect(a.Test, a.Effect)
+			k.Sure, k.Effect = Chance(a.Q), effect(a.Test, a.Method, a.Effect)
 		}
 		if a.Minor {
 			k.Note = "it hardly matters to the model, and so is no more than a warning"
@@ -221,13 +221,20 @@ func (p *page) addAlerts(found Result) {
 	for _, c := range found.Watched() {
 		p.Watched = append(p.Watched, card{
 			Subject: c.Name, Said: c.Worst.Said, Level: c.Level, Class: "watch", Since: since(c.Since), Owner: c.Owner,
-			Sure: Chance(c.Worst.Q), Effect: effect(c.Worst.Name, c.Worst.Effect), Plot: picture(c.Name, c.Plot, false),
+			Sure: Chance(c.Worst.Q), Effect: effect(c.Worst.Name, c.Worst.Method, c.Worst.Effect), Plot: picture(c.Name, c.Plot, false),
 		})
 	}
 }
 
-func effect(test string, size float64) string {
-	return strings.TrimSuffix(unit(test), ",") + " " + figure(size)
+func effect(test, method string, size float64) string {
+	of := unit(test)
+	if test == "distribution" {
+		of = "KS distance"
+		if method != "KS" {
+			of = "share of rows in another category"
+		}
+	}
+	return of + " " + figure(size)
 }
 
 func (p *page) addColumns(found Result) {

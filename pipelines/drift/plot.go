@@ -120,8 +120,11 @@ func round(v float64) float64 { return math.Round(v*10) / 10 }
 
 // figure writes a number with the digits that count.
 func figure(v float64) string {
-	if math.Abs(v) < 1e-12 {
+	switch size := math.Abs(v); {
+	case size < 1e-12:
 		return "0"
+	case size >= 1000 && size < 1e7:
+		return strconv.FormatFloat(v, 'f', 0, 64)
 	}
-	return strconv.FormatFloat(v, 'g', 4, 64)
+	return strconv.FormatFloat(v, 'g', 3, 64)
 }
