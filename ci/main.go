@@ -36,6 +36,7 @@ type cli struct {
 	Smoke    smokeCmd    `cmd:"" help:"Ask a deployed environment whether it works, from inside its cluster."`
 	LoadTest loadTestCmd `cmd:"" help:"Put a deployed environment under load with k6, and compare it with the last accepted runs."`
 	Approve  approveCmd  `cmd:"" help:"Sign that images may go to an environment, and print the approval."`
+	Drift    driftCmd    `cmd:"" help:"Compare a table with the one that a model was trained on, and act on drift."`
 	Plan     planCmd     `cmd:"" help:"Show what a graph would run, and why not."`
 	Run      runCmd      `cmd:"" help:"Run some nodes of the ci-cd graph, or again what failed."`
 	Shell    shellCmd    `cmd:"" help:"Open a shell in the container that a step runs in."`

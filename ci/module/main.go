@@ -333,6 +333,37 @@ func (m *Millrace) Publish(
 	})
 }
 
+// Compare a table with the one that a model was trained on.
+//
+// Prints the summary. Critical drift, and a table that can't be used, fail; a warning passes. A function has no history
+// of earlier runs, so only severe drift alerts; add "--retrain dispatch" to have another system train then.
+//
+// +cache="never"
+func (m *Millrace) Drift(
+	ctx context.Context,
+	// Folder with the table that the model was trained on, in one or more files; the one that millrace.yaml names if left out.
+	// +optional
+	reference *dagger.Directory,
+	// Folder with the table of today, in one or more files; the one that millrace.yaml names if left out.
+	// +optional
+	current *dagger.Directory,
+	// Source tree; the one given to the module if left out.
+	// +optional
+	// +ignore=[".git", "**/.git", "**/node_modules", "**/.venv", "**/venv", "**/__pycache__", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache"]
+	source *dagger.Directory,
+	// Configuration; millrace.yaml or .millrace.yaml in the source if left out.
+	// +optional
+	config *dagger.File,
+	// On critical drift: no, or dispatch; millrace.yaml's if left out.
+	// +optional
+	retrain string,
+	// Token that a retraining is dispatched with, for example env:RETRAIN_TOKEN.
+	// +optional
+	retrainToken *dagger.Secret,
+) (string, error) {
+	return m.drift(ctx, tables{reference, current, retrain, retrainToken}, request{source: source, config: config})
+}
+
 // Show what the ci-cd graph would run, and why not.
 func (m *Millrace) Plan(
 	ctx context.Context,

@@ -435,7 +435,10 @@ func (c *config) validate(p *Project, l *listing) error {
 	if err := c.validateEnvironments(p, l); err != nil {
 		return err
 	}
-	return c.validateNotify(p)
+	if err := c.validateNotify(p); err != nil {
+		return err
+	}
+	return c.validateDrift(p.Drift, l)
 }
 
 func (c *config) mustExist(l *listing, at, p string) error {

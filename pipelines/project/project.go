@@ -55,6 +55,8 @@ type Project struct {
 	Codecov Codecov `yaml:"codecov"`
 	// Notify lists who is told how runs went; Slack, where the variable SLACK_WEBHOOK_URL is set, if left out. An empty list means nobody.
 	Notify []Notification `yaml:"notify"`
+	// Drift says how a table is compared with its reference, and what is done about drift.
+	Drift Drift `yaml:"drift,omitempty"`
 
 	// Skipped are the images that the configuration leaves out; they are not among Images.
 	Skipped []Image `yaml:"-"`

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	sdk "dagger.io/dagger"
+	"dagger/millrace/internal/dagger"
+
+	"github.com/millrace-ci/millrace/pipelines"
+	"github.com/millrace-ci/millrace/pipelines/drift"
+	"github.com/millrace-ci/millrace/pipelines/report"
+	"github.com/millrace-ci/millrace/pipelines/step"
+)
+
+// tables are what the drift graph takes besides what the other graphs do.
+type tables struct {
+	reference, current *dagger.Directory
+	retrain            string
+	token              *dagger.Secret
+}
+
+// drift runs the drift graph and says how that went.
+func (m *Millrace) drift(ctx context.Context, t tables, r request) (string, error) {
+	c, err := connect(ctx)
+	if err != nil {
+		return "", failure(err)
+	}
+	base, err := m.inputs(ctx, c, r)
+	if err != nil {
+		return "", failure(err)
+	}
+	in := pipelines.DriftInputs{Inputs: base, Mode: drift.Mode(t.retrain)}
+	configured := base.Project.Drift
+	if in.Reference, err = table(ctx, c, base.Source, "reference", t.reference, configured.Reference); err != nil {
+		return "", failure(err)
+	}
+	if in.Current, err = table(ctx, c, base.Source, "current", t.current, configured.Current); err != nil {
+		return "", failure(err)
+	}
+	if t.token != nil {
+		id, err := t.token.ID(ctx)
+		if err != nil {
+			return "", failure(fmt.Errorf("read the token: %w", err))
+		}
+		in.Token = c.LoadSecretFromID(sdk.SecretID(id))
+	}
+	if err := pipelines.CheckDrift(in); err != nil {
+		return "", failure(usageError{err})
+	}
+	g := pipelines.Drift(in)
+	if err := g.Check(); err != nil {
+		return "", failure(usageError{err})
+	}
+	result := g.Run(ctx)
+	return judge(pipelines.NewRun(result, base.Ref, report.Engine{Kind: "session"}), r)
+}
+
+// table returns a table that was given, or else the one that the configuration names.
+func table(ctx context.Context, c *sdk.Client, src *sdk.Directory, which string, given *dagger.Directory, configured string) (drift.Source, error) {
+	switch {
+	case given != nil:
+		id, err := given.ID(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read the %s table: %w", which, err)
+		}
+		return drift.FromFolder(c.LoadDirectoryFromID(sdk.DirectoryID(id)), "the "+which+" table"), nil
+	case configured == "":
+		return nil, usageError{errors.New("there is no " + which + " table: name a folder with --" + which + ", or a table in millrace.yaml under drift." + which)}
+	case strings.HasPrefix(configured, "http://") || strings.HasPrefix(configured, "https://"):
+		return drift.FromWeb(configured), nil
+	}
+	name := path.Clean(configured)
+	folder, err := src.Exists(ctx, name, sdk.DirectoryExistsOpts{ExpectedType: sdk.ExistsTypeDirectoryType})
+	if err != nil {
+		return nil, fmt.Errorf("look for the %s table %s: %w", which, configured, step.Explain(err))
+	}
+	if folder {
+		return drift.FromFolder(src.Directory(name), configured), nil
+	}
+	return drift.FromFile(src.File(name), configured), nil
+}

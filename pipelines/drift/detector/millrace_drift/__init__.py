@@ -1,0 +1,1 @@
+"""Has a table moved away from a reference, how sure is that, and does it matter?"""

@@ -1,0 +1,85 @@
+package drift
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"path"
+	"strings"
+
+	"dagger.io/dagger"
+
+	"github.com/millrace-ci/millrace/pipelines/step"
+)
+
+// Source is where a table comes from.
+type Source interface {
+	// Fetch returns a folder that holds the table and nothing else: one file, or several with the same columns.
+	Fetch(ctx context.Context, c *dagger.Client) (*dagger.Directory, error)
+	// String names the source for people, without secrets.
+	String() string
+}
+
+// FromFile is a table in one file.
+func FromFile(file *dagger.File, name string) Source { return fileSource{file, name} }
+
+// FromFolder is a table in the files of a folder.
+func FromFolder(folder *dagger.Directory, name string) Source { return folderSource{folder, name} }
+
+// FromWeb is a table at a web address.
+func FromWeb(address string) Source { return webSource(address) }
+
+type fileSource struct {
+	file *dagger.File
+	name string
+}
+
+func (s fileSource) String() string { return s.name }
+
+func (s fileSource) Fetch(ctx context.Context, c *dagger.Client) (*dagger.Directory, error) {
+	name, err := s.file.Name(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", s.name, step.Explain(err))
+	}
+	return c.Directory().WithFile(name, s.file), nil
+}
+
+type folderSource struct {
+	folder *dagger.Directory
+	name   string
+}
+
+func (s folderSource) String() string { return s.name }
+
+func (s folderSource) Fetch(context.Context, *dagger.Client) (*dagger.Directory, error) {
+	return s.folder, nil
+}
+
+type webSource string
+
+// String leaves out what may be a secret: user, password and query.
+func (s webSource) String() string {
+	u, err := url.Parse(string(s))
+	if err != nil {
+		return "a web address"
+	}
+	return u.Scheme + "://" + u.Host + u.Path
+}
+
+func (s webSource) Fetch(ctx context.Context, c *dagger.Client) (*dagger.Directory, error) {
+	u, err := url.Parse(string(s))
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return nil, errors.New("the address of the table is no web address: it begins with https://")
+	}
+	name := path.Base(u.Path)
+	if name == "." || name == "/" {
+		name = "table.csv"
+	}
+	file := c.HTTP(string(s), dagger.HTTPOpts{Name: name})
+	if _, err := file.Sync(ctx); err != nil {
+		text := strings.ReplaceAll(step.Explain(err).Error(), string(s), s.String())
+		return nil, fmt.Errorf("download %s: %s", s, text)
+	}
+	return c.Directory().WithFile(name, file), nil
+}
