@@ -203,6 +203,9 @@ func (c *config) checkKeys(n ast.Node, t reflect.Type, at string) error {
 		c.places[at] = n
 		return nil
 	}
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem() // a value that can be left out
+	}
 	c.places[at] = n
 	if n.Type() == ast.NullType {
 		return c.at(n, "%s: has no value: give it one, or remove it", at)
@@ -438,6 +441,9 @@ func (c *config) validate(p *Project, l *listing) error {
 	}
 	if u, err := url.Parse(p.Codecov.URL); p.Codecov.URL != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
 		return c.atPath("codecov.url", "%q is no web address: use one such as https://codecov.example.com", p.Codecov.URL)
+	}
+	if err := c.validateModels(p, l); err != nil {
+		return err
 	}
 	return c.validateNotify(p)
 }

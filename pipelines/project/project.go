@@ -53,6 +53,12 @@ type Project struct {
 	Codecov Codecov `yaml:"codecov"`
 	// Notify lists who is told how runs went; Slack, where the variable SLACK_WEBHOOK_URL is set, if left out. An empty list means nobody.
 	Notify []Notification `yaml:"notify"`
+	// Data are the tables that models are trained on.
+	Data []Table `yaml:"data,omitempty"`
+	// Models to train.
+	Models []Model `yaml:"models,omitempty"`
+	// Artifacts says where models and reports are kept.
+	Artifacts Artifacts `yaml:"artifacts,omitempty"`
 
 	// Skipped are the images that the configuration leaves out; they are not among Images.
 	Skipped []Image `yaml:"-"`
