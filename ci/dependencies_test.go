@@ -19,11 +19,11 @@ var layers = []struct {
 	packages []string
 }{
 	{"entry points", []string{"ci", "ci/enginetest"}},
-	{"the engine", []string{"ci/engine"}},
+	{"the engine", []string{"ci/engine", "ci/folder"}},
 	{"what it is made of", []string{"ci/embedded"}},
 	{"the graphs", []string{"pipelines"}},
-	{"steps", []string{"pipelines/python", "pipelines/golang", "pipelines/codecov", "pipelines/kube", "pipelines/notify"}},
-	{"images, which steps run in", []string{"pipelines/image", "pipelines/codecov/codecovtest", "pipelines/notify/notifytest"}},
+	{"steps", []string{"pipelines/python", "pipelines/golang", "pipelines/codecov", "pipelines/kube", "pipelines/notify", "pipelines/model"}},
+	{"images, which steps run in", []string{"pipelines/image", "pipelines/codecov/codecovtest", "pipelines/notify/notifytest", "pipelines/store"}},
 	{"what steps share", []string{"pipelines/step"}},
 	{"reports", []string{"pipelines/report"}},
 	{"leaves", []string{"pipelines/graph", "pipelines/host", "pipelines/project"}},
