@@ -1,10 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,13 +32,12 @@ type trainingCmd struct {
 }
 
 func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
-	data, err := c.sourceOfData()
-	if err != nil {
+	if err := c.checkData(); err != nil {
 		return err
 	}
 	var wrong error
 	build := func(in pipelines.Inputs) *graph.Graph {
-		in.Training = pipelines.TrainingInputs{Data: data, Models: c.Model}
+		in.Training = pipelines.TrainingInputs{Data: c.sourceOfData(in), Models: c.Model}
 		wrong = pipelines.CheckModels(in.Project, c.Model)
 		if wrong == nil {
 			in.Training.Store, wrong = c.store(in, c.Source)
@@ -57,29 +56,65 @@ func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
 	return c.execute(ctx, s, build, c.options()...)
 }
 
-// sourceOfData returns where the tables come from.
-func (c *trainingCmd) sourceOfData() (model.Source, error) {
-	if u, err := url.Parse(c.Data); err == nil && len(u.Scheme) > 1 {
-		return nil, usagef("the address %s can't be downloaded from: use a folder", c.Data)
+// folder is where the tables are, if that is on this machine.
+func (c *trainingCmd) folder() string {
+	if c.Data == "" {
+		return filepath.Join(c.Source, "data")
 	}
-	dir := c.Data
-	if dir == "" {
-		dir = filepath.Join(c.Source, "data")
+	return c.Data
+}
+
+// remote reports whether an address is none of this machine.
+func remote(address string) bool { return strings.Contains(address, "://") }
+
+// checkData reports an address that tables can't come from.
+func (c *trainingCmd) checkData() error {
+	if remote(c.Data) {
+		if err := store.CheckAddress(c.Data); err != nil {
+			return usageError{err}
+		}
+		return nil
 	}
-	info, err := os.Stat(dir)
+	info, err := os.Stat(c.folder())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, usagef("the folder %q of the tables does not exist: name it with --data", dir)
+		return usagef("the folder %q of the tables does not exist: name it with --data", c.folder())
 	case err != nil:
-		return nil, usageError{err}
+		return usageError{err}
 	case !info.IsDir():
-		return nil, usagef("the data %q is a file: name the folder that it is in with --data", dir)
+		return usagef("the data %q is a file: name the folder that it is in with --data", c.folder())
 	}
-	absolute, err := filepath.Abs(dir)
+	return nil
+}
+
+// sourceOfData returns where the tables come from.
+func (c *trainingCmd) sourceOfData(in pipelines.Inputs) model.Source {
+	if remote(c.Data) {
+		return bucket(in, c.Data)
+	}
+	absolute, err := filepath.Abs(c.folder())
 	if err != nil {
-		return nil, err
+		absolute = c.folder()
 	}
-	return hostFolder{path: absolute, name: dir}, nil
+	return hostFolder{path: absolute, name: c.folder()}
+}
+
+// bucket returns the bucket of an address, with the credentials of the environment.
+func bucket(in pipelines.Inputs, address string) store.Bucket {
+	b := store.Bucket{
+		Client: in.Client, URL: address, Credentials: map[string]*dagger.Secret{},
+		Endpoint: cmp.Or(in.Project.Artifacts.Endpoint, os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL")),
+		Region:   cmp.Or(in.Project.Artifacts.Region, os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION")),
+	}
+	if !strings.HasPrefix(address, "s3://") {
+		b.Endpoint, b.Region = "", ""
+	}
+	for _, variable := range store.Variables {
+		if s := secret(in.Client, "bucket-"+strings.ToLower(variable), variable); s != nil {
+			b.Credentials[variable] = s
+		}
+	}
+	return b
 }
 
 // hostFolder is a folder of this machine with tables. Only those that are wanted go to the engine.
@@ -96,15 +131,20 @@ func (f storeFlags) store(in pipelines.Inputs, source string) (store.Store, erro
 	address := f.Store
 	if address == "" {
 		address = in.Project.Artifacts.Store
-		if address != "" && !strings.Contains(address, "://") && !filepath.IsAbs(address) {
+		if address != "" && !remote(address) && !filepath.IsAbs(address) {
 			address = filepath.Join(source, address)
 		}
 	}
 	switch {
 	case address == "":
 		return nil, nil
-	case strings.Contains(address, "://"):
-		return nil, usagef("the store %s can't be used: use a folder", address)
+	case strings.HasPrefix(address, "http"):
+		return nil, usagef("models can't be written to %s: use a folder, or s3://, gs:// or az:// with bucket and path", address)
+	case remote(address):
+		if err := store.CheckAddress(address); err != nil {
+			return nil, usageError{err}
+		}
+		return bucket(in, address), nil
 	}
 	absolute, err := filepath.Abs(address)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"dagger.io/dagger"
 
 	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/image"
 	"github.com/millrace-ci/millrace/pipelines/project"
 	"github.com/millrace-ci/millrace/pipelines/report"
 	"github.com/millrace-ci/millrace/pipelines/step"
@@ -87,7 +88,7 @@ func (d Download) Run(ctx context.Context, c *dagger.Client) (Data, error) {
 		return Data{}, fmt.Errorf("download from %s: %w", d.Source, err)
 	}
 	narrow := fetched.Filter(dagger.DirectoryFilterOpts{Include: paths})
-	ctr, err := container(ctx, c, lock, "digest.py")
+	ctr, err := container(ctx, c, "digest.py")
 	if err != nil {
 		return Data{}, err
 	}
@@ -164,7 +165,7 @@ func (b breach) String() string {
 
 // Run checks the tables; a breach is failed, and reports has all of them.
 func (v Validate) Run(ctx context.Context, c *dagger.Client, data Data) (Data, error) {
-	ctr, err := container(ctx, c, lock, "contract.py")
+	ctr, err := container(ctx, c, "contract.py")
 	if err != nil {
 		return Data{}, err
 	}
@@ -221,7 +222,7 @@ func (v Validate) Run(ctx context.Context, c *dagger.Client, data Data) (Data, e
 	}
 	out := Data{Directory: data.Directory, Tables: slices.Clone(data.Tables), Result: step.Result{
 		Verdict: graph.Passed, Metrics: map[string]float64{"tables": float64(len(found)), "rows": 0, "breaches": 0},
-		Tools: pinned("pandera", "pandas"), Reports: done.Container.Directory(reportsFolder).Filter(dagger.DirectoryFilterOpts{Include: []string{"*.json"}}),
+		Tools: image.Pinned(lock, "pandera", "pandas"), Reports: done.Container.Directory(reportsFolder).Filter(dagger.DirectoryFilterOpts{Include: []string{"*.json"}}),
 	}}
 	var reasons []string
 	for i, table := range found {
@@ -244,16 +245,4 @@ func (v Validate) Run(ctx context.Context, c *dagger.Client, data Data) (Data, e
 		report.SortFindings(out.Findings)
 	}
 	return out, nil
-}
-
-// pinned returns the versions of libraries that the lock states.
-func pinned(names ...string) map[string]string {
-	versions := map[string]string{}
-	for line := range strings.Lines(lock) {
-		name, rest, ok := strings.Cut(strings.TrimSpace(line), "==")
-		if ok && slices.Contains(names, name) {
-			versions[name] = strings.Fields(rest)[0]
-		}
-	}
-	return versions
 }

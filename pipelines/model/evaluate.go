@@ -9,6 +9,7 @@ import (
 	"dagger.io/dagger"
 
 	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/image"
 	"github.com/millrace-ci/millrace/pipelines/project"
 	"github.com/millrace-ci/millrace/pipelines/report"
 	"github.com/millrace-ci/millrace/pipelines/step"
@@ -58,7 +59,7 @@ const evaluationFolder = "/evaluation"
 // Run evaluates. It passes whatever the gates say; see [Evaluated.Judge].
 func (e Evaluate) Run(ctx context.Context, c *dagger.Client, trainings []Trained) (Evaluated, error) {
 	m, first := e.Model, trainings[0]
-	ctr, err := container(ctx, c, lock, "evaluate.py", "plots.py", "card.py")
+	ctr, err := container(ctx, c, "evaluate.py", "plots.py", "card.py")
 	if err != nil {
 		return Evaluated{}, err
 	}
@@ -112,7 +113,7 @@ func (e Evaluate) Run(ctx context.Context, c *dagger.Client, trainings []Trained
 	if err := json.Unmarshal([]byte(text), &out.Evaluation); err != nil {
 		return Evaluated{}, fmt.Errorf("read the evaluation of %s: %w", m.Name, err)
 	}
-	out.Reports, out.Tools = out.Files, pinned("numpy", "scikit-learn", "scipy")
+	out.Reports, out.Tools = out.Files, image.Pinned(lock, "numpy", "scikit-learn", "scipy")
 	if out.Evaluation.Chosen < 0 {
 		out.Verdict, out.Reason = graph.Failed, m.Name+": "+out.Evaluation.Reason
 		return out, nil

@@ -159,7 +159,7 @@ func (r Register) Run(ctx context.Context, c *dagger.Client, e Evaluated) (Regis
 		Command: t.Command, Parameters: t.Parameters, Libraries: t.Libraries, Metrics: e.Evaluation.Metrics,
 	}
 	manifest.Tables = t.Data.Tables
-	ctr, err := container(ctx, c, lock, "manifest.py")
+	ctr, err := container(ctx, c, "manifest.py")
 	if err != nil {
 		return Registered{}, err
 	}

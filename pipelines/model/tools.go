@@ -27,42 +27,21 @@ var tools embed.FS
 var lock string
 
 const (
-	uvVersion = "0.13.9"
-	caBundle  = "/etc/ssl/certs/ca-certificates.crt"
 	// Where things lie in the containers.
 	toolsFolder   = "/millrace"
 	settingsFile  = "/millrace/settings.json"
 	dataFolder    = "/data"
 	reportsFolder = "/reports"
-	pythonProgram = "/opt/venv/bin/python"
 )
 
 // container has the tools and what they need, as the lock pins it.
-func container(ctx context.Context, c *dagger.Client, lock string, programs ...string) (*dagger.Container, error) {
-	base := c.Container().From(image.Python(""))
-	trusted, err := base.Exists(ctx, caBundle)
+func container(ctx context.Context, c *dagger.Client, programs ...string) (*dagger.Container, error) {
+	ctr, err := image.Toolbox(ctx, c, lock)
 	if err != nil {
-		return nil, fmt.Errorf("pull %s: %w", image.Python(""), step.Explain(err))
+		return nil, err
 	}
-	if trusted {
-		// uv comes with a bundle of its own and would not know the host's authorities.
-		base = base.WithEnvVariable("UV_SYSTEM_CERTS", "1").WithEnvVariable("SSL_CERT_FILE", caBundle)
-	}
-	ctr := base.
-		WithExec([]string{"pip", "install", "--no-cache-dir", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore", "uv==" + uvVersion}).
-		WithEnvVariable("UV_CACHE_DIR", "/cache/uv").
-		WithEnvVariable("UV_LINK_MODE", "copy").
-		WithEnvVariable("UV_COMPILE_BYTECODE", "1").
-		WithEnvVariable("UV_PYTHON_DOWNLOADS", "never").
-		WithEnvVariable("UV_NO_PROGRESS", "1").
-		WithMountedCache("/cache/uv", c.CacheVolume("millrace-uv")).
-		WithNewFile("/opt/requirements.txt", lock).
-		WithExec([]string{"uv", "venv", "/opt/venv"}).
-		WithExec([]string{"uv", "pip", "install", "--python", "/opt/venv", "--require-hashes", "-r", "/opt/requirements.txt"}).
-		WithoutMount("/cache/uv").
-		WithEnvVariable("PYTHONUTF8", "1").
-		WithEnvVariable("OMP_NUM_THREADS", "1").
-		WithEnvVariable("OPENBLAS_NUM_THREADS", "1")
+	// One thread: a sum's last bits depend on how many share it.
+	ctr = ctr.WithEnvVariable("OMP_NUM_THREADS", "1").WithEnvVariable("OPENBLAS_NUM_THREADS", "1")
 	return withPrograms(ctr, programs...)
 }
 
@@ -89,7 +68,7 @@ func withSettings(ctr *dagger.Container, settings any) (*dagger.Container, error
 
 // run runs a tool, which must not fail.
 func run(ctx context.Context, ctr *dagger.Container, name string, args ...string) (step.Executed, error) {
-	done, err := step.Exec(ctx, ctr, reportsFolder, name, append([]string{pythonProgram, toolsFolder + "/" + name + ".py"}, args...))
+	done, err := step.Exec(ctx, ctr, reportsFolder, name, append([]string{image.ToolboxPython, toolsFolder + "/" + name + ".py"}, args...))
 	if err != nil {
 		return done, err
 	}

@@ -105,7 +105,7 @@ func (t Train) Run(ctx context.Context, c *dagger.Client, img Image, data Data) 
 		return out, err
 	}
 	ctr = ctr.
-		WithDirectory(trainingFolder, c.Directory().WithNewDirectory("out"), dagger.ContainerWithDirectoryOpts{Owner: user}).
+		WithDirectory(trainingFolder, c.Directory(), dagger.ContainerWithDirectoryOpts{Owner: user}).
 		WithMountedDirectory(dataFolder, inputs).
 		WithExec(append([]string{"python3", toolsFolder + "/supervise.py", settingsFile}, out.Command...))
 	ctr, err = ctr.Sync(ctx)
