@@ -169,7 +169,7 @@ func TestModuleReads(t *testing.T) {
 		names = append(names, name)
 		require.Regexp(t, `^[A-Z][^.]*\.$`, strings.TrimSpace(doc), name)
 	}
-	require.Equal(t, []string{"build", "ci-cd", "config", "format", "lint", "notify", "plan", "publish", "report", "run", "security", "test"}, names)
+	require.Equal(t, []string{"build", "ci-cd", "config", "format", "lint", "notify", "plan", "publish", "report", "run", "security", "test", "training"}, names)
 }
 
 func TestExampleUsesModule(t *testing.T) {
