@@ -117,7 +117,7 @@ func addModel(g *graph.Graph, in Inputs, m project.Model, img *graph.Node[model.
 	}, graph.Needs(n.Evaluate), graph.Doc(fmt.Sprintf("hold it against %s and the champion", count(len(m.Gates), "gate"))))
 	can, why := registering(in)
 	n.Register = graph.Add(g, "register-"+m.Name, func(ctx context.Context) (model.Registered, error) {
-		return model.Register{Registry: registry, Model: m.Name, Commit: in.Ref.SHA, Now: in.Now}.Run(ctx, c, n.Evaluate.Value())
+		return model.Register{Registry: registry, Model: m, Commit: in.Ref.SHA, Now: in.Now}.Run(ctx, c, n.Evaluate.Value())
 	}, graph.Needs(n.Evaluate), graph.After(n.Gate), graph.When(can, why),
 		graph.Doc("keep it, and make it champion"), graph.Retry(3, 2*time.Second), graph.Timeout(30*time.Minute))
 	return n

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 
 	"dagger.io/dagger"
 
@@ -34,6 +35,8 @@ type Evaluated struct {
 	// Evaluation is what was found, and Files have it with the plots and the model's card.
 	Evaluation Evaluation
 	Files      *dagger.Directory
+	// Same says that the champion was trained by the same command, in the same image, on the same data.
+	Same bool
 }
 
 // Evaluation is the content of evaluation.json.
@@ -73,7 +76,16 @@ func (e Evaluate) Run(ctx context.Context, c *dagger.Client, trainings []Trained
 		"seed":   m.Seed, "command": m.Command, "commit": e.Commit, "image": first.Image.Digest, "data": first.Data.Version(m.Inputs...),
 		"libraries": first.Libraries,
 	}
-	if champion.Version != "" {
+	crowned, err := e.manifest(ctx, champion)
+	if err != nil {
+		return Evaluated{}, err
+	}
+	same := len(trainings) == 1 && crowned.sameAs(first, m)
+	if same {
+		// It is not held against itself, and what was found of it the first time still stands.
+		settings["commit"] = crowned.Commit
+	}
+	if champion.Version != "" && !same {
 		files, err := e.Registry.Store.Get(ctx, e.Registry.folder(m.Name, champion.Version))
 		if err != nil {
 			return Evaluated{}, fmt.Errorf("get the champion of %s: %w", m.Name, err)
@@ -119,6 +131,7 @@ func (e Evaluate) Run(ctx context.Context, c *dagger.Client, trainings []Trained
 		return out, nil
 	}
 	out.Trained = trainings[out.Evaluation.Chosen]
+	out.Same = crowned.sameAs(out.Trained, m)
 	out.Metrics = map[string]float64{}
 	for _, g := range m.Gates {
 		if value, ok := out.Evaluation.Metrics[g.Metric]; ok {
@@ -126,6 +139,20 @@ func (e Evaluate) Run(ctx context.Context, c *dagger.Client, trainings []Trained
 		}
 	}
 	return out, nil
+}
+
+// manifest returns the champion's; the zero value where there is none.
+func (e Evaluate) manifest(ctx context.Context, champion Champion) (Manifest, error) {
+	if champion.Version == "" {
+		return Manifest{}, nil
+	}
+	return e.Registry.Manifest(ctx, e.Model.Name, champion.Version)
+}
+
+// sameAs reports whether a version comes of the same command in the same image on the same data as a training.
+func (m Manifest) sameAs(t Trained, of project.Model) bool {
+	return m.Image != "" && m.Image == t.Image.Digest && m.Data == t.Data.Version(of.Inputs...) &&
+		slices.Equal(m.Command, t.Command) && m.Holdout == of.Holdout && m.MetricsFile == of.Metrics
 }
 
 // Judge is the gate: failed when one of them is, and the champion stays; inconclusive when noise hides whether the model

@@ -12,6 +12,7 @@ import (
 	"dagger.io/dagger"
 
 	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/project"
 	"github.com/millrace-ci/millrace/pipelines/report"
 	"github.com/millrace-ci/millrace/pipelines/step"
 	"github.com/millrace-ci/millrace/pipelines/store"
@@ -65,6 +66,9 @@ type Manifest struct {
 	Parameters map[string]string  `json:"parameters"`
 	Libraries  map[string]string  `json:"libraries"`
 	Metrics    map[string]float64 `json:"metrics"`
+	// MetricsFile and Holdout are the files of that kind among the outputs.
+	MetricsFile string `json:"metricsFile"`
+	Holdout     string `json:"holdout"`
 	Files      map[string]struct {
 		SHA256 string `json:"sha256"`
 		Bytes  int64  `json:"bytes"`
@@ -139,7 +143,7 @@ func (r Registry) crown(ctx context.Context, model, version, expected, reason st
 // it the champion once everything is there and was read back.
 type Register struct {
 	Registry Registry
-	Model    string
+	Model    project.Model
 	Commit   string
 	Now      time.Time
 }
@@ -153,12 +157,22 @@ type Registered struct {
 // Run registers. It is inconclusive when another run made a champion since the gates were passed: the model is kept then,
 // and not promoted, because it was held against the one before.
 func (r Register) Run(ctx context.Context, c *dagger.Client, e Evaluated) (Registered, error) {
-	t := e.Trained
-	manifest := Manifest{
-		Schema: ManifestSchema, Name: r.Model, Data: t.Data.Version(), Commit: r.Commit, Image: t.Image.Digest,
-		Command: t.Command, Parameters: t.Parameters, Libraries: t.Libraries, Metrics: e.Evaluation.Metrics,
+	t, name := e.Trained, r.Model.Name
+	if e.Same {
+		out := r.registered(e.Champion.Version)
+		out.Reason = name + ": it is the champion already: data, code and image are the same"
+		return out, nil
 	}
-	manifest.Tables = t.Data.Tables
+	manifest := Manifest{
+		Schema: ManifestSchema, Name: name, Data: t.Data.Version(r.Model.Inputs...), Commit: r.Commit, Image: t.Image.Digest,
+		Command: t.Command, Seed: r.Model.Seed, Parameters: t.Parameters, Libraries: t.Libraries, Metrics: e.Evaluation.Metrics,
+		MetricsFile: r.Model.Metrics, Holdout: r.Model.Holdout,
+	}
+	for _, table := range t.Data.Tables {
+		if slices.Contains(r.Model.Inputs, table.Name) {
+			manifest.Tables = append(manifest.Tables, table)
+		}
+	}
 	ctr, err := container(ctx, c, "manifest.py")
 	if err != nil {
 		return Registered{}, err
@@ -177,28 +191,31 @@ func (r Register) Run(ctx context.Context, c *dagger.Client, e Evaluated) (Regis
 	}
 	var digests map[string]string
 	if err := json.Unmarshal([]byte(text), &digests); err != nil {
-		return Registered{}, fmt.Errorf("read the digests of %s: %w", r.Model, err)
+		return Registered{}, fmt.Errorf("read the digests of %s: %w", name, err)
 	}
 	version := "sha256:" + digests["manifest.json"]
 	files := done.Container.Directory(folder)
-	at := r.Registry.folder(r.Model, version)
-	if err := r.Registry.Store.Put(ctx, at, files, digests); err != nil {
-		return Registered{}, fmt.Errorf("upload %s to %s, whose champion stays as it was: %w", r.Model, r.Registry.Store, err)
+	if err := r.Registry.Store.Put(ctx, r.Registry.folder(name, version), files, digests); err != nil {
+		return Registered{}, fmt.Errorf("upload %s to %s, whose champion stays as it was: %w", name, r.Registry.Store, err)
 	}
-	out := Registered{Version: version, Result: step.Result{
-		Verdict: graph.Passed, Reports: files, Metrics: map[string]float64{"files": float64(len(digests))},
-		Artifacts: []report.Artifact{{Name: r.Model, Reference: r.Registry.Store.String() + "/" + at, Digest: version}},
-	}}
-	switch err := r.Registry.crown(ctx, r.Model, version, e.Champion.Version, "trained", r.Now); {
+	out := r.registered(version)
+	out.Reports, out.Metrics = files, map[string]float64{"files": float64(len(digests))}
+	switch err := r.Registry.crown(ctx, name, version, e.Champion.Version, "trained", r.Now); {
 	case errors.Is(err, errOvertaken):
 		out.Verdict = graph.Inconclusive
-		out.Reason = fmt.Sprintf("%s: another run made a champion meanwhile: %s is kept, and was not held against it; train again, or promote it", r.Model, Short(version))
+		out.Reason = fmt.Sprintf("%s: another run made a champion meanwhile: %s is kept, and was not held against it; train again, or promote it", name, Short(version))
 	case err != nil:
 		return out, err
-	case e.Champion.Version == version:
-		out.Reason = r.Model + ": it is the champion already: data, code and image are the same"
 	}
 	return out, nil
+}
+
+// registered is the result for a version that lies in the registry.
+func (r Register) registered(version string) Registered {
+	return Registered{Version: version, Result: step.Result{
+		Verdict:   graph.Passed,
+		Artifacts: []report.Artifact{{Name: r.Model.Name, Reference: r.Registry.Store.String() + "/models/" + r.Model.Name, Digest: version}},
+	}}
 }
 
 // Models lists the models.
