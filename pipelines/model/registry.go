@@ -69,7 +69,7 @@ type Manifest struct {
 	// MetricsFile and Holdout are the files of that kind among the outputs.
 	MetricsFile string `json:"metricsFile"`
 	Holdout     string `json:"holdout"`
-	Files      map[string]struct {
+	Files       map[string]struct {
 		SHA256 string `json:"sha256"`
 		Bytes  int64  `json:"bytes"`
 	} `json:"files"`

@@ -44,7 +44,7 @@ func TestMistakesInModels(t *testing.T) {
 		"data: [{name: a, separator: ab}]":                                                         "is no separator",
 		"data: [{name: a, no_header: true}]":                                                       "name the columns in their order",
 		"data: [{name: a}, {name: a}]":                                                             "a second table",
-		"data: [{name: a, columns: [{name: x, type: integr}]}]":                                       `did you mean "integer"`,
+		"data: [{name: a, columns: [{name: x, type: integr}]}]":                                    `did you mean "integer"`,
 		"data: [{name: a, columns: [{name: x, min: old}]}]":                                        "want a number",
 		"data: [{name: a, columns: [{name: x, min: 2, max: 1}]}]":                                  "max is less than min",
 		"data: [{name: a, columns: [{name: x, pattern: '('}]}]":                                    "missing closing",
