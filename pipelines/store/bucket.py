@@ -17,8 +17,10 @@ from obstore.store import from_url
 
 PART = 8 << 20
 TRIES = 6
+# The client raises Python's own error, too.
+MISSING = (exceptions.NotFoundError, FileNotFoundError)
 KINDS = (
-    (exceptions.NotFoundError, "missing"),
+    (MISSING, "missing"),
     (exceptions.PreconditionError, "changed"),
     (exceptions.AlreadyExistsError, "changed"),
     (exceptions.PermissionDeniedError, "denied"),
@@ -66,7 +68,7 @@ def sha256(store, name):
     try:
         for chunk in obstore.get(store, name).stream(min_chunk_size=PART):
             digest.update(chunk)
-    except exceptions.NotFoundError:
+    except MISSING:
         return ""
     return digest.hexdigest()
 
@@ -76,7 +78,7 @@ def read(store, settings):
     try:
         got = obstore.get(store, settings["name"])
         return {"data": bytes(got.bytes()).decode(), "version": got.meta["e_tag"]}
-    except exceptions.NotFoundError:
+    except MISSING:
         return {"data": None, "version": ""}
 
 
@@ -118,7 +120,7 @@ def stat(store, settings):
     for name in names:
         try:
             meta = obstore.head(store, name)
-        except exceptions.NotFoundError:
+        except MISSING:
             continue
         found.append({"name": name, "size": meta["size"], "version": meta["e_tag"] or str(meta["last_modified"])})
     return {"objects": found}
@@ -140,7 +142,7 @@ def fetch(store, settings):
                         raise OSError("nothing came")
                 except (exceptions.BaseError, OSError) as error:
                     tries += 1
-                    if isinstance(error, exceptions.NotFoundError) or tries == TRIES:
+                    if isinstance(error, MISSING) or tries == TRIES:
                         raise
                     time.sleep(min(0.2 * 2**tries, 5))
                     continue
@@ -150,7 +152,7 @@ def fetch(store, settings):
                 print(f"{name}: {done * 100 // size} % of {size} bytes", file=sys.stderr, flush=True)
         try:
             want = bytes(obstore.get(store, name + ".sha256").bytes()).decode("ascii", "replace").split()
-        except exceptions.BaseError:
+        except (exceptions.BaseError, OSError):
             want = []
         if want and want[0] != digest.hexdigest():
             return {"error": "corrupt", "name": name, "want": want[0], "got": digest.hexdigest()}
