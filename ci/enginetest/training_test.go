@@ -1,12 +1,18 @@
 package enginetest
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -329,4 +335,70 @@ func TestTwoTrainingsAtOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, entries, 2, "both versions are kept")
 	require.NotEmpty(t, champion(t, kept, "good").Version)
+}
+
+// reachable starts a server that containers reach, on this machine's side of the engine's network.
+func reachable(t *testing.T, handler http.Handler) (url string) {
+	t.Helper()
+	bridge, err := net.InterfaceByName(running(t).Network + "0")
+	require.NoError(t, err)
+	addresses, err := bridge.Addrs()
+	require.NoError(t, err)
+	require.NotEmpty(t, addresses)
+	ip, _, err := net.ParseCIDR(addresses[0].String())
+	require.NoError(t, err)
+	listener, err := net.Listen("tcp", net.JoinHostPort(ip.String(), "0"))
+	require.NoError(t, err)
+	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}}
+	server.Start()
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func TestTablesFromTheWeb(t *testing.T) {
+	needsEngine(t)
+	// A table of several parts, so that one can break off.
+	source := lessons(t, edits{"data/rows.csv": table(1_200_000)})
+	var downloads, broken atomic.Int32
+	files := http.FileServer(http.Dir(filepath.Join(source, "data")))
+	url := reachable(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, ".csv") {
+			if downloads.Add(1) == 2 {
+				broken.Add(1)
+				// Half of a part, and then nothing.
+				w.Header().Set("Content-Length", "8388608")
+				w.WriteHeader(http.StatusPartialContent)
+				_, _ = w.Write(make([]byte, 4<<20))
+				panic(http.ErrAbortHandler)
+			}
+		}
+		files.ServeHTTP(w, r)
+	}))
+	got := ci(t, source, []string{"training", "--data", url})
+	require.Equal(t, int32(1), broken.Load())
+	require.Equal(t, graph.Passed, got.node(t, "download").Verdict, got.node(t, "download").Reason)
+	data, err := os.ReadFile(filepath.Join(source, "data", "rows.csv"))
+	require.NoError(t, err)
+	sum := sha256.Sum256(data)
+	require.Equal(t, "sha256:"+hex.EncodeToString(sum[:]), got.node(t, "download").Artifacts[0].Digest)
+
+	t.Run("the same content is not downloaded twice", func(t *testing.T) {
+		before := downloads.Load()
+		again := ci(t, source, []string{"training", "--data", url})
+		require.Equal(t, graph.Passed, again.node(t, "download").Verdict)
+		require.Equal(t, before, downloads.Load())
+	})
+	t.Run("a checksum that is another", func(t *testing.T) {
+		require.NoError(t, os.WriteFile(filepath.Join(source, "data", "rows.csv"), []byte(table(200)), 0o644))
+		require.NoError(t, os.WriteFile(filepath.Join(source, "data", "rows.csv.sha256"), []byte(strings.Repeat("0", 64)+"  rows.csv\n"), 0o644))
+		got := ci(t, source, []string{"training", "--data", url})
+		require.Equal(t, 3, got.code)
+		require.Contains(t, got.node(t, "download").Reason, "has the SHA-256")
+	})
+	t.Run("nothing there", func(t *testing.T) {
+		require.NoError(t, os.Remove(filepath.Join(source, "data", "rows.csv")))
+		got := ci(t, source, []string{"training", "--data", url})
+		require.Equal(t, 1, got.code)
+		require.Contains(t, got.node(t, "download").Reason, "has no rows.csv")
+	})
 }

@@ -41,5 +41,5 @@ func (e *CorruptError) Error() string {
 	if e.Got == "" {
 		return fmt.Sprintf("%s in %s is missing after it was written", e.Name, e.Store)
 	}
-	return fmt.Sprintf("%s in %s has the SHA-256 %s after it was written, and not %s", e.Name, e.Store, e.Got, e.Want)
+	return fmt.Sprintf("%s in %s has the SHA-256 %s, and not %s", e.Name, e.Store, e.Got, e.Want)
 }
