@@ -10,6 +10,7 @@ import os
 import pathlib
 import sys
 import time
+from datetime import timedelta
 
 import obstore
 from obstore import exceptions
@@ -53,10 +54,11 @@ def connect(settings):
             config["endpoint"] = settings["endpoint"]
         if "access_key_id" not in config:
             config["skip_signature"] = True
-    options = {"timeout": "60s", "connect_timeout": "10s"}
+    options = {"timeout": timedelta(seconds=60), "connect_timeout": timedelta(seconds=10)}
     if (settings.get("endpoint") or url).startswith("http://"):
         options["allow_http"] = True
-    retries = {"max_retries": 3, "backoff": {"base": 2, "init_backoff": "200ms", "max_backoff": "2s"}, "retry_timeout": "60s"}
+    backoff = {"base": 2, "init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=2)}
+    retries = {"max_retries": 3, "backoff": backoff, "retry_timeout": timedelta(seconds=60)}
     if scheme in ("http", "https"):
         return from_url(url, client_options=options, retry_config=retries)
     return from_url(url, config=config, client_options=options, retry_config=retries)
