@@ -128,6 +128,53 @@ def stat(store, settings):
     return {"objects": found}
 
 
+def told(name, done, size):
+    """Say how far a download is."""
+    print(f"{name}: {done * 100 // max(size, 1)} % of {size} bytes", file=sys.stderr, flush=True)
+
+
+def in_parts(store, name, size, file):
+    """Download an object in parts, each tried several times; return its digest."""
+    digest, done, tries = hashlib.sha256(), 0, 0
+    while done < size:
+        try:
+            part = bytes(obstore.get_range(store, name, start=done, end=min(size, done + PART)))
+            if not part:
+                raise OSError("nothing came")
+        except (exceptions.BaseError, OSError) as error:
+            tries += 1
+            if isinstance(error, (*MISSING, exceptions.NotSupportedError)) or tries == TRIES:
+                raise
+            time.sleep(min(0.2 * 2**tries, 5))
+            continue
+        file.write(part)
+        digest.update(part)
+        done += len(part)
+        told(name, done, size)
+    return digest
+
+
+def as_a_whole(store, name, size, file):
+    """Download an object in one go; return its digest."""
+    for tries in range(1, TRIES + 1):
+        digest, done = hashlib.sha256(), 0
+        file.seek(0)
+        file.truncate()
+        try:
+            for chunk in obstore.get(store, name).stream(min_chunk_size=PART):
+                file.write(chunk)
+                digest.update(chunk)
+                done += len(chunk)
+            if done == size:
+                return digest
+            raise OSError(f"{name} was cut off after {done} of {size} bytes")
+        except (exceptions.BaseError, OSError) as error:
+            if isinstance(error, MISSING) or tries == TRIES:
+                raise
+            time.sleep(min(0.2 * 2**tries, 5))
+    raise OSError(f"{name} could not be downloaded")
+
+
 def fetch(store, settings):
     """Download objects in parts; a part that breaks off is taken up where it did."""
     out, skip = pathlib.Path(settings["out"]), settings.get("strip", "")
@@ -135,23 +182,12 @@ def fetch(store, settings):
         name, size = entry["name"], entry["size"]
         target = out / name.removeprefix(skip).lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
-        digest, done, tries = hashlib.sha256(), 0, 0
         with target.open("wb") as file:
-            while done < size:
-                try:
-                    part = bytes(obstore.get_range(store, name, start=done, end=min(size, done + PART)))
-                    if not part:
-                        raise OSError("nothing came")
-                except (exceptions.BaseError, OSError) as error:
-                    tries += 1
-                    if isinstance(error, MISSING) or tries == TRIES:
-                        raise
-                    time.sleep(min(0.2 * 2**tries, 5))
-                    continue
-                file.write(part)
-                digest.update(part)
-                done += len(part)
-                print(f"{name}: {done * 100 // size} % of {size} bytes", file=sys.stderr, flush=True)
+            try:
+                digest = in_parts(store, name, size, file)
+            except exceptions.NotSupportedError:
+                # A web server that hands out files as a whole only.
+                digest = as_a_whole(store, name, size, file)
         try:
             want = bytes(obstore.get(store, name + ".sha256").bytes()).decode("ascii", "replace").split()
         except (exceptions.BaseError, OSError):
