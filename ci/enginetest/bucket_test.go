@@ -48,7 +48,7 @@ func newBucketServer(t *testing.T, buckets ...string) *bucketServer {
 	require.NoError(t, err)
 	bin := filepath.Join(cache, "millrace-enginetest")
 	install := exec.CommandContext(t.Context(), "go", "install", gateway)
-	install.Env = append(os.Environ(), "GOBIN="+bin, "CGO_ENABLED=0")
+	install.Env = append(os.Environ(), "GOBIN="+bin)
 	text, err := install.CombinedOutput()
 	require.NoError(t, err, "%s", text)
 
