@@ -19,11 +19,11 @@ var layers = []struct {
 	packages []string
 }{
 	{"entry points", []string{"ci", "ci/enginetest"}},
-	{"the engine, and what is kept between runs", []string{"ci/engine", "ci/state"}},
+	{"the engine, and what is kept between runs", []string{"ci/engine", "ci/state", "ci/folder"}},
 	{"what it is made of", []string{"ci/embedded"}},
 	{"the graphs", []string{"pipelines"}},
 	{"steps that use other steps", []string{"pipelines/load"}},
-	{"steps", []string{"pipelines/python", "pipelines/golang", "pipelines/codecov", "pipelines/kube", "pipelines/notify", "pipelines/drift"}},
+	{"steps", []string{"pipelines/python", "pipelines/golang", "pipelines/codecov", "pipelines/kube", "pipelines/notify", "pipelines/drift", "pipelines/model"}},
 	{"images, which steps run in", []string{"pipelines/image", "pipelines/codecov/codecovtest", "pipelines/notify/notifytest"}},
 	{"what steps share", []string{"pipelines/step", "pipelines/canary", "pipelines/gate"}},
 	{"reports", []string{"pipelines/report"}},

@@ -39,6 +39,8 @@ type cli struct {
 	Drift    driftCmd    `cmd:"" help:"Compare a table with the one that a model was trained on, and act on drift."`
 	Plan     planCmd     `cmd:"" help:"Show what a graph would run, and why not."`
 	Run      runCmd      `cmd:"" help:"Run some nodes of the ci-cd graph, or again what failed."`
+	Training trainingCmd `cmd:"" help:"Train models, hold them against their gates and the champion, and register them."`
+	Model    modelCmd    `cmd:"" help:"Look at the models that are kept, and say which one is in use."`
 	Shell    shellCmd    `cmd:"" help:"Open a shell in the container that a step runs in."`
 	Notify   notifyCmd   `cmd:"" help:"Send a test message, or one about an earlier run, to those whom runs notify."`
 	Config   configCmd   `cmd:"" help:"Print the effective configuration: what was detected, overruled by millrace.yaml."`

@@ -44,6 +44,8 @@ type Inputs struct {
 	Previous *report.Run
 	// Fresh, when it changes, has the tests run again although nothing else did.
 	Fresh string
+	// Training is what the training graph needs besides.
+	Training TrainingInputs
 	// Now is when the run began; it decides which security exceptions have expired.
 	Now time.Time
 	// Delivery says where environments lie.

@@ -204,6 +204,9 @@ func (c *config) checkKeys(n ast.Node, t reflect.Type, at string) error {
 		c.places[at] = n
 		return nil
 	}
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem() // a value that can be left out
+	}
 	c.places[at] = n
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -436,6 +439,9 @@ func (c *config) validate(p *Project, l *listing) error {
 		return err
 	}
 	if err := c.validateNotify(p); err != nil {
+		return err
+	}
+	if err := c.validateModels(p, l); err != nil {
 		return err
 	}
 	return c.validateDrift(p.Drift, l)

@@ -57,6 +57,12 @@ type Project struct {
 	Notify []Notification `yaml:"notify"`
 	// Drift says how a table is compared with its reference, and what is done about drift.
 	Drift Drift `yaml:"drift,omitempty"`
+	// Data are the tables that models are trained on.
+	Data []Table `yaml:"data,omitempty"`
+	// Models to train.
+	Models []Model `yaml:"models,omitempty"`
+	// Artifacts says where models and reports are kept.
+	Artifacts Artifacts `yaml:"artifacts,omitempty"`
 
 	// Skipped are the images that the configuration leaves out; they are not among Images.
 	Skipped []Image `yaml:"-"`

@@ -1,0 +1,156 @@
+package enginetest
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/model"
+)
+
+// gateway is the S3 server of the tests: Versity's gateway on a folder, which is Apache-2.0 and used in production.
+const gateway = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
+
+// bucketServer is an S3-compatible server that containers reach.
+type bucketServer struct {
+	// url is the endpoint, and folder has a folder for each bucket.
+	url, folder string
+	// refuse says which requests are answered with an error; nil means none.
+	refuse atomic.Pointer[func(*http.Request) bool]
+}
+
+const (
+	bucketKey    = "the-key-of-the-bucket"
+	bucketSecret = "the-secret-of-the-bucket"
+)
+
+// environment is what the program needs to know of the server.
+func (b *bucketServer) environment() option {
+	return withEnv("AWS_ENDPOINT_URL="+b.url, "AWS_ACCESS_KEY_ID="+bucketKey, "AWS_SECRET_ACCESS_KEY="+bucketSecret, "AWS_REGION=us-east-1")
+}
+
+// newBucketServer starts a server with the buckets named.
+func newBucketServer(t *testing.T, buckets ...string) *bucketServer {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	require.NoError(t, err)
+	bin := filepath.Join(cache, "millrace-enginetest")
+	install := exec.CommandContext(t.Context(), "go", "install", gateway)
+	install.Env = append(os.Environ(), "GOBIN="+bin)
+	text, err := install.CombinedOutput()
+	require.NoError(t, err, "%s", text)
+
+	b := &bucketServer{folder: t.TempDir()}
+	for _, name := range buckets {
+		require.NoError(t, os.Mkdir(filepath.Join(b.folder, name), 0o755))
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := listener.Addr().String()
+	require.NoError(t, listener.Close())
+	said := newRecord()
+	server := exec.Command(filepath.Join(bin, "versitygw"), "--access", bucketKey, "--secret", bucketSecret, "--port", address, "posix", b.folder)
+	server.Stdout, server.Stderr = said, said
+	require.NoError(t, server.Start())
+	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
+	for range 200 {
+		if c, err := net.Dial("tcp", address); err == nil {
+			require.NoError(t, c.Close())
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: address})
+		r.Out.Host = r.In.Host // it is signed
+	}}
+	b.url = reachable(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if refuse := b.refuse.Load(); refuse != nil && (*refuse)(r) {
+			http.Error(w, "", http.StatusServiceUnavailable)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	return b
+}
+
+// champion reads a model's champion from the bucket's folder.
+func (b *bucketServer) champion(t *testing.T, bucket, name string) model.Champion {
+	t.Helper()
+	var c model.Champion
+	data, err := os.ReadFile(filepath.Join(b.folder, bucket, "team", "models", name, "champion.json"))
+	if !os.IsNotExist(err) {
+		require.NoError(t, err)
+		require.NoError(t, json.Unmarshal(data, &c))
+	}
+	return c
+}
+
+func TestModelsInABucket(t *testing.T) {
+	needsEngine(t)
+	source := lessons(t, nil)
+	require.Equal(t, 0, ci(t, source, []string{"training"}).code) // the engine's network is there from here on
+	b := newBucketServer(t, "models")
+	kept := []string{"training", "--store", "s3://models/team"}
+
+	got := ci(t, source, kept, b.environment())
+	require.Equal(t, 0, got.code)
+	first := b.champion(t, "models", "good")
+	require.NotEmpty(t, first.Version)
+	list := exec.CommandContext(t.Context(), program, "model", "list", "--store", "s3://models/team", "--engine", "embedded", "--source", source)
+	list.Env = append([]string{}, environment...)
+	b.environment()(list)
+	text, err := list.Output()
+	require.NoError(t, err)
+	require.Contains(t, string(text), model.Short(first.Version))
+
+	t.Run("nothing changed", func(t *testing.T) {
+		again := ci(t, source, kept, b.environment())
+		require.Equal(t, 0, again.code)
+		require.Contains(t, again.node(t, "register-good").Reason, "it is the champion already")
+		require.Equal(t, first, b.champion(t, "models", "good"))
+	})
+	edit(t, source, edits{"millrace.yaml": lesson("good", "0.1")})
+	t.Run("an upload that fails half-way moves no champion", func(t *testing.T) {
+		var puts atomic.Int32
+		refuse := func(r *http.Request) bool { return r.Method == http.MethodPut && puts.Add(1) > 2 }
+		b.refuse.Store(&refuse)
+		defer b.refuse.Store(nil)
+		got := ci(t, source, kept, b.environment())
+		require.Equal(t, 3, got.code)
+		require.Greater(t, puts.Load(), int32(2))
+		require.Equal(t, graph.Errored, got.node(t, "register-good").Verdict)
+		require.Contains(t, got.node(t, "register-good").Reason, "whose champion stays as it was")
+		require.Equal(t, first, b.champion(t, "models", "good"))
+	})
+	t.Run("and the next run makes it good", func(t *testing.T) {
+		got := ci(t, source, kept, b.environment())
+		require.Equal(t, 0, got.code)
+		second := b.champion(t, "models", "good")
+		require.Len(t, second.History, 2)
+		require.Equal(t, first.Version, second.History[1].Previous)
+	})
+	t.Run("wrong credentials", func(t *testing.T) {
+		got := ci(t, source, kept, b.environment(), withEnv("AWS_SECRET_ACCESS_KEY=another"))
+		require.Equal(t, 3, got.code)
+		require.Contains(t, got.node(t, "evaluate-good").Reason, "refuses these credentials: see AWS_ACCESS_KEY_ID")
+		require.NotContains(t, got.stdout+got.stderr, bucketSecret)
+	})
+	t.Run("no such bucket", func(t *testing.T) {
+		got := ci(t, source, []string{"training", "--store", "s3://nothing/team"}, b.environment())
+		require.Equal(t, 3, got.code)
+		require.Contains(t, strings.ToLower(got.node(t, "register-good").Reason+got.node(t, "evaluate-good").Reason), "no such bucket")
+	})
+}

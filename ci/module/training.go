@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	sdk "dagger.io/dagger"
+	"dagger/millrace/internal/dagger"
+
+	"github.com/millrace-ci/millrace/pipelines"
+	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/model"
+	"github.com/millrace-ci/millrace/pipelines/report"
+	"github.com/millrace-ci/millrace/pipelines/store"
+)
+
+// Train models, hold them against their gates and the champion, and register them.
+//
+// Prints the summary. Models are registered in the bucket of store; without one they are only judged. It is never cached
+// as a whole, and its steps are by the content of data, code and image.
+//
+// +cache="never"
+func (m *Millrace) Training(
+	ctx context.Context,
+	// Source tree; the one given to the module if left out.
+	// +optional
+	// +ignore=[".git", "**/.git", "**/node_modules", "**/.venv", "**/venv", "**/__pycache__", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache"]
+	source *dagger.Directory,
+	// Configuration; millrace.yaml or .millrace.yaml in the source if left out.
+	// +optional
+	config *dagger.File,
+	// Folder with the tables; give this or dataURL.
+	// +optional
+	data *dagger.Directory,
+	// Address of the tables: http(s)://, s3://, gs:// or az://.
+	// +optional
+	dataURL string,
+	// Where models are kept: s3://, gs:// or az:// with bucket and path; millrace.yaml's if left out.
+	// +optional
+	store string,
+	// Endpoint of an S3-compatible server; millrace.yaml's if left out.
+	// +optional
+	endpoint string,
+	// Region of the bucket; millrace.yaml's if left out.
+	// +optional
+	region string,
+	// Key of the account for S3, for example env:AWS_ACCESS_KEY_ID.
+	// +optional
+	awsAccessKeyID *dagger.Secret,
+	// Secret of that key.
+	// +optional
+	awsSecretAccessKey *dagger.Secret,
+	// Key of the service account for Google Cloud Storage, as JSON.
+	// +optional
+	googleServiceAccountKey *dagger.Secret,
+	// Name of the account for Azure Blob Storage.
+	// +optional
+	azureStorageAccountName *dagger.Secret,
+	// Key of that account.
+	// +optional
+	azureStorageAccountKey *dagger.Secret,
+	// Train only these models.
+	// +optional
+	models []string,
+	// What started the run: push, pull_request, tag, schedule or manual; manual if left out.
+	// +optional
+	event string,
+	// Branch, tag or pull request, as a name, a number or refs/…; what git says if left out.
+	// +optional
+	ref string,
+	// Commit; what git says if left out.
+	// +optional
+	sha string,
+	// Git reference that the source is of, for what ref and sha leave out; for example ".#HEAD".
+	// +optional
+	git *dagger.GitRef,
+	// Address of the Slack webhook that messages go to, for example env:SLACK_WEBHOOK_URL.
+	// +optional
+	slackWebhook *dagger.Secret,
+) (string, error) {
+	t := trainingRequest{
+		data: data, dataURL: dataURL, store: store, endpoint: endpoint, region: region, models: models,
+		credentials: map[string]*dagger.Secret{
+			"AWS_ACCESS_KEY_ID": awsAccessKeyID, "AWS_SECRET_ACCESS_KEY": awsSecretAccessKey,
+			"GOOGLE_SERVICE_ACCOUNT_KEY": googleServiceAccountKey,
+			"AZURE_STORAGE_ACCOUNT_NAME": azureStorageAccountName, "AZURE_STORAGE_ACCOUNT_KEY": azureStorageAccountKey,
+		},
+	}
+	return m.training(ctx, t, request{source: source, config: config, event: event, ref: ref, sha: sha, git: git, slackWebhook: slackWebhook})
+}
+
+// trainingRequest is what the training function takes besides.
+type trainingRequest struct {
+	data                             *dagger.Directory
+	dataURL, store, endpoint, region string
+	credentials                      map[string]*dagger.Secret
+	models                           []string
+}
+
+// training runs the training graph and says how that went.
+func (m *Millrace) training(ctx context.Context, t trainingRequest, r request) (string, error) {
+	c, err := connect(ctx)
+	if err != nil {
+		return "", failure(err)
+	}
+	in, err := m.inputs(ctx, c, r)
+	if err != nil {
+		return "", failure(err)
+	}
+	if in.Training, err = t.inputs(ctx, c, in); err != nil {
+		return "", failure(err)
+	}
+	result := pipelines.Training(in).Run(ctx, graph.KeepGoing())
+	return judge(pipelines.NewRun(result, in.Ref, report.Engine{Kind: "session"}), r)
+}
+
+func (t trainingRequest) inputs(ctx context.Context, c *sdk.Client, in pipelines.Inputs) (pipelines.TrainingInputs, error) {
+	out := pipelines.TrainingInputs{Models: t.models}
+	if err := pipelines.CheckModels(in.Project, t.models); err != nil {
+		return out, usageError{err}
+	}
+	switch {
+	case (t.data == nil) == (t.dataURL == ""):
+		return out, usageError{errors.New("give either data, a folder with the tables, or data-url, their address")}
+	case t.data != nil:
+		id, err := t.data.ID(ctx)
+		if err != nil {
+			return out, err
+		}
+		out.Data = model.Folder{Directory: c.LoadDirectoryFromID(sdk.DirectoryID(id)), Name: "data"}
+	default:
+		b, err := t.bucket(ctx, c, in, t.dataURL)
+		if err != nil {
+			return out, err
+		}
+		out.Data = b
+	}
+	address := t.store
+	if address == "" {
+		address = in.Project.Artifacts.Store
+	}
+	if address == "" {
+		return out, nil
+	}
+	b, err := t.bucket(ctx, c, in, address)
+	if err != nil {
+		return out, err
+	}
+	out.Store = b
+	return out, nil
+}
+
+// bucket returns the bucket of an address, with the credentials that were given.
+func (t trainingRequest) bucket(ctx context.Context, c *sdk.Client, in pipelines.Inputs, address string) (store.Bucket, error) {
+	b := store.Bucket{Client: c, URL: address, Credentials: map[string]*sdk.Secret{}}
+	if err := store.CheckAddress(address); err != nil {
+		return b, usageError{err}
+	}
+	if len(address) > 5 && address[:5] == "s3://" {
+		b.Endpoint, b.Region = in.Project.Artifacts.Endpoint, in.Project.Artifacts.Region
+		if t.endpoint != "" {
+			b.Endpoint = t.endpoint
+		}
+		if t.region != "" {
+			b.Region = t.region
+		}
+	}
+	for variable, secret := range t.credentials {
+		if secret == nil {
+			continue
+		}
+		id, err := secret.ID(ctx)
+		if err != nil {
+			return b, err
+		}
+		b.Credentials[variable] = c.LoadSecretFromID(sdk.SecretID(id))
+	}
+	return b, nil
+}

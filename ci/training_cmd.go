@@ -1,0 +1,154 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"dagger.io/dagger"
+
+	"github.com/millrace-ci/millrace/ci/folder"
+	"github.com/millrace-ci/millrace/pipelines"
+	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/model"
+	"github.com/millrace-ci/millrace/pipelines/store"
+)
+
+// storeFlags say where models and reports are kept.
+type storeFlags struct {
+	Store string `placeholder:"DIR|URL" help:"Where models are kept: a folder, or s3://, gs://, az:// with bucket and path (default: millrace.yaml's, under artifacts)."`
+}
+
+type trainingCmd struct {
+	pipeline
+	storeFlags
+	Data  string   `placeholder:"DIR|URL" help:"Where the tables are: a folder, http(s)://, s3://, gs:// or az:// (default: the folder data of the source)."`
+	Model []string `placeholder:"NAME" help:"Train only these models."`
+	selection
+}
+
+func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
+	if err := c.checkData(); err != nil {
+		return err
+	}
+	var wrong error
+	build := func(in pipelines.Inputs) *graph.Graph {
+		in.Training = pipelines.TrainingInputs{Data: c.sourceOfData(in), Models: c.Model}
+		wrong = pipelines.CheckModels(in.Project, c.Model)
+		if wrong == nil {
+			in.Training.Store, wrong = c.store(in, c.Source)
+		}
+		return pipelines.Training(in).Graph
+	}
+	// One model's failure must not stop the others.
+	c.KeepGoing = true
+	ready, err := c.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	if build(ready.inputs(nil, "")); wrong != nil {
+		return usageError{wrong}
+	}
+	return c.execute(ctx, s, build, c.options()...)
+}
+
+// folder is where the tables are, if that is on this machine.
+func (c *trainingCmd) folder() string {
+	if c.Data == "" {
+		return filepath.Join(c.Source, "data")
+	}
+	return c.Data
+}
+
+// remote reports whether an address is none of this machine.
+func remote(address string) bool { return strings.Contains(address, "://") }
+
+// checkData reports an address that tables can't come from.
+func (c *trainingCmd) checkData() error {
+	if remote(c.Data) {
+		if err := store.CheckAddress(c.Data); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+	info, err := os.Stat(c.folder())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return usagef("the folder %q of the tables does not exist: name it with --data", c.folder())
+	case err != nil:
+		return usageError{err}
+	case !info.IsDir():
+		return usagef("the data %q is a file: name the folder that it is in with --data", c.folder())
+	}
+	return nil
+}
+
+// sourceOfData returns where the tables come from.
+func (c *trainingCmd) sourceOfData(in pipelines.Inputs) model.Source {
+	if remote(c.Data) {
+		return bucket(in, c.Data)
+	}
+	absolute, err := filepath.Abs(c.folder())
+	if err != nil {
+		absolute = c.folder()
+	}
+	return hostFolder{path: absolute, name: c.folder()}
+}
+
+// bucket returns the bucket of an address, with the credentials of the environment.
+func bucket(in pipelines.Inputs, address string) store.Bucket {
+	b := store.Bucket{
+		Client: in.Client, URL: address, Credentials: map[string]*dagger.Secret{},
+		Endpoint: cmp.Or(in.Project.Artifacts.Endpoint, os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL")),
+		Region:   cmp.Or(in.Project.Artifacts.Region, os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION")),
+	}
+	if !strings.HasPrefix(address, "s3://") {
+		b.Endpoint, b.Region = "", ""
+	}
+	for _, variable := range store.Variables {
+		if s := secret(in.Client, "bucket-"+strings.ToLower(variable), variable); s != nil {
+			b.Credentials[variable] = s
+		}
+	}
+	return b
+}
+
+// hostFolder is a folder of this machine with tables. Only those that are wanted go to the engine.
+type hostFolder struct{ path, name string }
+
+func (f hostFolder) String() string { return f.name }
+
+func (f hostFolder) Fetch(_ context.Context, c *dagger.Client, paths []string) (*dagger.Directory, error) {
+	return c.Host().Directory(f.path, dagger.HostDirectoryOpts{Include: paths}), nil
+}
+
+// store returns where models are kept; nil where nobody said.
+func (f storeFlags) store(in pipelines.Inputs, source string) (store.Store, error) {
+	address := f.Store
+	if address == "" {
+		address = in.Project.Artifacts.Store
+		if address != "" && !remote(address) && !filepath.IsAbs(address) {
+			address = filepath.Join(source, address)
+		}
+	}
+	switch {
+	case address == "":
+		return nil, nil
+	case strings.HasPrefix(address, "http"):
+		return nil, usagef("models can't be written to %s: use a folder, or s3://, gs:// or az:// with bucket and path", address)
+	case remote(address):
+		if err := store.CheckAddress(address); err != nil {
+			return nil, usageError{err}
+		}
+		return bucket(in, address), nil
+	}
+	absolute, err := filepath.Abs(address)
+	if err != nil {
+		return nil, err
+	}
+	return folder.Store{Client: in.Client, Path: absolute}, nil
+}

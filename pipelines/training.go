@@ -1,0 +1,220 @@
+package pipelines
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"dagger.io/dagger"
+
+	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/image"
+	"github.com/millrace-ci/millrace/pipelines/model"
+	"github.com/millrace-ci/millrace/pipelines/project"
+	"github.com/millrace-ci/millrace/pipelines/step"
+	"github.com/millrace-ci/millrace/pipelines/store"
+)
+
+// TrainingInputs are what the training graph needs besides the source tree and the project.
+type TrainingInputs struct {
+	// Data is where the tables come from.
+	Data model.Source
+	// Models are the names of those to train; all if it is empty.
+	Models []string
+	// Store is where models go; without one, nothing is registered, and there is no champion to hold a model against.
+	Store store.Store
+}
+
+// TrainingGraph is the training graph with its nodes.
+type TrainingGraph struct {
+	*graph.Graph
+
+	Download *graph.Node[model.Data]
+	Validate *graph.Node[model.Data]
+	Models   map[string]ModelNodes
+	Notify   *graph.Node[step.Result]
+}
+
+// ModelNodes are the nodes of one model.
+type ModelNodes struct {
+	// Train has a node for each point of the grid.
+	Train    []*graph.Node[model.Trained]
+	Evaluate *graph.Node[model.Evaluated]
+	Gate     *graph.Node[step.Result]
+	Register *graph.Node[model.Registered]
+}
+
+// Training returns the training graph: download, validate, then for each model side by side train, evaluate, gate and
+// register; at the end, whatever happened, notify. Run it with [graph.KeepGoing]: a model's failure is not the others'.
+func Training(in Inputs) TrainingGraph {
+	p, c := in.Project, in.Client
+	g := graph.New("training")
+	models := trained(in)
+	tables := tablesOf(p, models)
+	missing := ""
+	switch {
+	case len(p.Models) == 0:
+		missing = "no models: describe them in millrace.yaml under models"
+	case len(models) == 0:
+		missing = "none of the models was asked for"
+	case in.Training.Data == nil:
+		missing = "no data: say where the tables are with --data"
+	}
+
+	t := TrainingGraph{Graph: g, Models: map[string]ModelNodes{}}
+	t.Download = graph.Add(g, "download", func(ctx context.Context) (model.Data, error) {
+		return model.Download{Tables: tables, Source: in.Training.Data}.Run(ctx, c)
+	}, graph.When(missing == "", missing), graph.Doc("fetch "+count(len(tables), "table")), graph.Retry(3, time.Second))
+	t.Validate = graph.Add(g, "validate", func(ctx context.Context) (model.Data, error) {
+		return model.Validate{Tables: tables, Now: in.Now}.Run(ctx, c, t.Download.Value())
+	}, graph.Needs(t.Download), graph.Doc("check the tables against their contracts"), graph.Retry(3, time.Second))
+	images := map[string]*graph.Node[model.Image]{}
+	for _, m := range models {
+		name := imageName(m)
+		if images[name] == nil {
+			images[name] = graph.Add(g, "image-"+name, func(ctx context.Context) (model.Image, error) {
+				return trainingImage(ctx, in, m)
+			}, graph.When(missing == "", missing), graph.Doc("get the image that models are trained in"), graph.Retry(3, time.Second))
+		}
+	}
+	for _, m := range models {
+		t.Models[m.Name] = addModel(g, in, m, images[imageName(m)], t.Validate)
+	}
+	t.Notify = Notify(g, in)
+	return t
+}
+
+// addModel adds the nodes of one model.
+func addModel(g *graph.Graph, in Inputs, m project.Model, img *graph.Node[model.Image], data *graph.Node[model.Data]) ModelNodes {
+	c := in.Client
+	registry := model.Registry{Store: in.Training.Store}
+	var n ModelNodes
+	points := model.Points(m)
+	var all []graph.Handle
+	for i, point := range points {
+		name, doc := "train-"+m.Name, "train "+m.Name
+		if len(points) > 1 {
+			name, doc = fmt.Sprintf("%s-%d", name, i+1), doc+" with "+parameters(point)
+		}
+		node := graph.Add(g, name, func(ctx context.Context) (model.Trained, error) {
+			return model.Train{Model: m, Parameters: point}.Run(ctx, c, img.Value(), data.Value())
+		}, graph.Needs(img, data), graph.Doc(doc), graph.Retry(3, time.Second), graph.Timeout(m.Timeout+10*time.Minute))
+		n.Train, all = append(n.Train, node), append(all, node)
+	}
+	n.Evaluate = graph.Add(g, "evaluate-"+m.Name, func(ctx context.Context) (model.Evaluated, error) {
+		results := make([]model.Trained, 0, len(n.Train))
+		for _, node := range n.Train {
+			results = append(results, node.Value())
+		}
+		return model.Evaluate{Model: m, Registry: registry, Commit: in.Ref.SHA}.Run(ctx, c, results)
+	}, graph.Needs(all...), graph.Doc("measure it on rows that it has not seen"), graph.Retry(3, time.Second))
+	n.Gate = graph.Add(g, "gate-"+m.Name, func(context.Context) (step.Result, error) {
+		return n.Evaluate.Value().Judge(m.Name), nil
+	}, graph.Needs(n.Evaluate), graph.Doc(fmt.Sprintf("hold it against %s and the champion", count(len(m.Gates), "gate"))))
+	can, why := registering(in)
+	n.Register = graph.Add(g, "register-"+m.Name, func(ctx context.Context) (model.Registered, error) {
+		return model.Register{Registry: registry, Model: m, Commit: in.Ref.SHA, Now: in.Now}.Run(ctx, c, n.Evaluate.Value())
+	}, graph.Needs(n.Evaluate), graph.After(n.Gate), graph.When(can, why),
+		graph.Doc("keep it, and make it champion"), graph.Retry(3, 2*time.Second), graph.Timeout(30*time.Minute))
+	return n
+}
+
+// registering says whether models are registered, and why not.
+func registering(in Inputs) (bool, string) {
+	switch {
+	case in.Training.Store == nil:
+		return false, "no store given: name one with --store, or in millrace.yaml under artifacts"
+	case in.Ref.IsPullRequest():
+		return false, "a pull request makes no champion"
+	}
+	return true, ""
+}
+
+// trained returns the models that were asked for.
+func trained(in Inputs) []project.Model {
+	if len(in.Training.Models) == 0 {
+		return in.Project.Models
+	}
+	return slices.DeleteFunc(slices.Clone(in.Project.Models), func(m project.Model) bool { return !slices.Contains(in.Training.Models, m.Name) })
+}
+
+// CheckModels reports a name that no model has.
+func CheckModels(p *project.Project, names []string) error {
+	all := make([]string, 0, len(p.Models))
+	for _, m := range p.Models {
+		all = append(all, m.Name)
+	}
+	for _, name := range names {
+		if slices.Contains(all, name) {
+			continue
+		}
+		if len(all) == 0 {
+			return errors.New("there are no models: describe them in millrace.yaml under models")
+		}
+		return fmt.Errorf("there is no model %q: there are %s", name, strings.Join(all, ", "))
+	}
+	return nil
+}
+
+// tablesOf returns the tables that the models read, in the order of the configuration.
+func tablesOf(p *project.Project, models []project.Model) []project.Table {
+	return slices.DeleteFunc(slices.Clone(p.Data), func(t project.Table) bool {
+		return !slices.ContainsFunc(models, func(m project.Model) bool { return slices.Contains(m.Inputs, t.Name) })
+	})
+}
+
+func parameters(point map[string]string) string {
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(point)) {
+		words = append(words, name+"="+point[name])
+	}
+	return strings.Join(words, ", ")
+}
+
+// imageName is what the node of a model's image is called by.
+func imageName(m project.Model) string {
+	if m.Dockerfile != "" {
+		return strings.ReplaceAll(m.Dockerfile, "/", "-")
+	}
+	name, _, _ := strings.Cut(m.Image[strings.LastIndex(m.Image, "/")+1:], "@")
+	return strings.ReplaceAll(name, ":", "-")
+}
+
+// trainingImage builds or pulls what a model is trained in.
+func trainingImage(ctx context.Context, in Inputs, m project.Model) (model.Image, error) {
+	spec, own := image.Spec{Name: "training", Dockerfile: m.Dockerfile}, m.Dockerfile != ""
+	for _, s := range Images(in.Project) {
+		if s.Name == m.Image || own && s.Dockerfile == m.Dockerfile {
+			spec, own = s, true
+		}
+	}
+	if !own {
+		return pulledImage(ctx, in.Client, m.Image)
+	}
+	built, err := image.Build{Images: []image.Spec{spec}}.Run(ctx, in.Client, in.Source)
+	out := model.Image{Result: built.Result}
+	if err != nil || built.Verdict != graph.Passed {
+		return out, err
+	}
+	out.Container = built.Images[0].Container
+	digest, err := out.Container.Rootfs().Digest(ctx)
+	if err != nil {
+		return out, fmt.Errorf("name the content of the image %s: %w", spec.Name, step.Explain(err))
+	}
+	out.Digest = digest
+	return out, nil
+}
+
+func pulledImage(ctx context.Context, c *dagger.Client, reference string) (model.Image, error) {
+	ctr := c.Container().From(reference)
+	pinned, err := ctr.ImageRef(ctx)
+	if err != nil {
+		return model.Image{}, fmt.Errorf("pull %s: %w", reference, step.Explain(err))
+	}
+	_, digest, _ := strings.Cut(pinned, "@")
+	return model.Image{Result: step.Result{Verdict: graph.Passed}, Container: ctr, Digest: digest}, nil
+}
