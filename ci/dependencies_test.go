@@ -24,6 +24,7 @@ var layers = []struct {
 	{"the graphs", []string{"pipelines"}},
 	{"steps that use other steps", []string{"pipelines/load"}},
 	{"steps", []string{"pipelines/python", "pipelines/golang", "pipelines/codecov", "pipelines/kube", "pipelines/notify", "pipelines/drift", "pipelines/model"}},
+	{"stores, which steps write to", []string{"pipelines/store"}},
 	{"images, which steps run in", []string{"pipelines/image", "pipelines/codecov/codecovtest", "pipelines/notify/notifytest"}},
 	{"what steps share", []string{"pipelines/step", "pipelines/canary", "pipelines/gate"}},
 	{"reports", []string{"pipelines/report"}},

@@ -41,7 +41,7 @@ func TestCanary(t *testing.T) {
 		p.up()
 		var weights []int
 		var shares []float64
-		d := p.deploy("2", manifests)
+		d := p.deploy("2")
 		d.Canary = &kube.Canary{
 			Steps: []kube.CanaryStep{{Weight: 20}, {Weight: 60, Pause: time.Second}},
 			Analyse: func(_ context.Context, r kube.Rollout, stable, canary kube.Track) (step.Result, error) {
@@ -65,7 +65,7 @@ func TestCanary(t *testing.T) {
 		p.requireStatuses(kube.Deployed, kube.Superseded)
 
 		// The same pods once more need no canary.
-		again := p.deploy("2", manifests)
+		again := p.deploy("2")
 		again.Canary = d.Canary
 		require.Contains(t, p.run(again, manifests).Output, "no canary: no Deployment that runs already gets new pods")
 		require.Len(t, weights, 2)
@@ -74,7 +74,7 @@ func TestCanary(t *testing.T) {
 		t.Parallel()
 		p := newPlace(t)
 		p.up()
-		d := p.deploy("2", manifests)
+		d := p.deploy("2")
 		d.Canary = &kube.Canary{
 			Steps: []kube.CanaryStep{{Weight: 20}, {Weight: 50}},
 			Analyse: func(context.Context, kube.Rollout, kube.Track, kube.Track) (step.Result, error) {
@@ -92,7 +92,7 @@ func TestCanary(t *testing.T) {
 		t.Parallel()
 		p := newPlace(t)
 		p.up()
-		d := p.deploy("2", manifests)
+		d := p.deploy("2")
 		d.Canary = &kube.Canary{
 			Steps: []kube.CanaryStep{{Weight: 20}},
 			Analyse: func(context.Context, kube.Rollout, kube.Track, kube.Track) (step.Result, error) {
@@ -121,12 +121,12 @@ func TestCanary(t *testing.T) {
 		apply(t, p.namespace, routes)
 		kubectl(t, "wait", "crd/httproutes.gateway.networking.k8s.io", "--for=condition=Established", "--timeout=30s")
 		routed := manifests + "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: web}\nspec: {rules: [{backendRefs: [{name: app, port: 80}]}]}\n"
-		require.Equal(t, graph.Passed, p.run(p.deploy("1", routed), routed).Verdict)
+		require.Equal(t, graph.Passed, p.run(p.deploy("1"), routed).Verdict)
 		backends := func() string {
 			return kubectl(t, "get", "httproute", "web", "--namespace", p.namespace, "-o", "jsonpath={range .spec.rules[0].backendRefs[*]}{.name}={.weight} {end}")
 		}
 		var seen []string
-		d := p.deploy("2", routed)
+		d := p.deploy("2")
 		d.Canary = &kube.Canary{
 			Steps: []kube.CanaryStep{{Weight: 10}, {Weight: 50}},
 			Analyse: func(_ context.Context, _ kube.Rollout, _, canary kube.Track) (step.Result, error) {

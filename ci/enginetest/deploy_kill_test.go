@@ -136,7 +136,7 @@ func TestDeployIsKilled(t *testing.T) {
 				return false
 			}, 4*time.Minute, 10*time.Millisecond, "it does not come so far")
 			require.NoError(t, syscall.Kill(-run.cmd.Process.Pid, syscall.SIGKILL))
-			<-run.ended
+			require.Error(t, <-run.ended)
 			killed := cable.phase(t, client, p.namespace, 2)
 			t.Logf("killed while it was %s", killed)
 			p.serves("app", test.serves)

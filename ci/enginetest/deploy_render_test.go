@@ -26,7 +26,7 @@ func TestOverlaysAndCharts(t *testing.T) {
 		WithNewFile("chart/templates/tests/test.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: no, annotations: {helm.sh/hook: test}}\nspec: {containers: [{name: a, image: a}]}\n").
 		WithNewFile("staging.yaml", "colour: red\n")
 	deploy := func(src *dagger.Directory, m kube.Manifests) kube.Rollout {
-		d := p.deploy("1", "")
+		d := p.deploy("1")
 		d.Manifests = m
 		got, err := d.Run(t.Context(), client(t), src)
 		require.NoError(t, err)

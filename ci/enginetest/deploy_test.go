@@ -116,8 +116,8 @@ func newPlace(t *testing.T) *place {
 	return &place{t: t, namespace: namespace(t), cluster: cluster(t)}
 }
 
-// deploy makes the step that deploys manifests with a version of the app.
-func (p *place) deploy(version, manifests string) kube.Deploy {
+// deploy makes the step that deploys a version of the app.
+func (p *place) deploy(version string) kube.Deploy {
 	return kube.Deploy{
 		Environment: "test", Namespace: p.namespace, Cluster: p.cluster, Manifests: kube.Manifests{Path: "k8s"},
 		Images: map[string]string{"app": appImage(p.t, version)}, Deadline: 2 * time.Minute,
@@ -143,7 +143,7 @@ func (p *place) run(d kube.Deploy, manifests string) kube.Rollout {
 func (p *place) up() kube.Rollout {
 	p.t.Helper()
 	manifests := settings("app", "") + workload("app", "app")
-	got := p.run(p.deploy("1", manifests), manifests)
+	got := p.run(p.deploy("1"), manifests)
 	require.Equal(p.t, graph.Passed, got.Verdict, got.Reason)
 	p.serves("app", "1")
 	return got
@@ -180,7 +180,7 @@ func TestDeployAndRollBack(t *testing.T) {
 	require.Equal(t, []kube.Placed{{Workload: "deployment/app", Container: "app", Reference: appImage(t, "1"), Built: "app"}}, first.Placed)
 
 	manifests := settings("app", "") + workload("app", "app")
-	diff := p.deploy("2", manifests)
+	diff := p.deploy("2")
 	diff.DryRun = true
 	dry := p.run(diff, manifests)
 	require.Contains(t, dry.Diff, "+        image: "+appImage(t, "2"))
@@ -188,7 +188,7 @@ func TestDeployAndRollBack(t *testing.T) {
 	p.serves("app", "1")
 	p.requireStatuses(kube.Deployed)
 
-	second := p.run(p.deploy("2", manifests), manifests)
+	second := p.run(p.deploy("2"), manifests)
 	require.Equal(t, graph.Passed, second.Verdict)
 	p.serves("app", "2")
 	p.requireStatuses(kube.Deployed, kube.Superseded)
@@ -213,12 +213,12 @@ func TestDeployAndRollBack(t *testing.T) {
 	// A change to what the pods read rolls them.
 	before := kubectl(t, "get", "pods", "--namespace", p.namespace, "-l", "app=app", "--field-selector=status.phase=Running", "-o", "name")
 	changed := settings("app", "other") + workload("app", "app")
-	require.Equal(t, graph.Passed, p.run(p.deploy("1", changed), changed).Verdict)
+	require.Equal(t, graph.Passed, p.run(p.deploy("1"), changed).Verdict)
 	require.NotEqual(t, before, kubectl(t, "get", "pods", "--namespace", p.namespace, "-l", "app=app", "--field-selector=status.phase=Running", "-o", "name"))
 
 	// What a release no longer has is removed.
 	fewer := settings("app", "") + strings.Split(workload("app", "app"), "---\napiVersion: v1\nkind: Service")[0]
-	require.Equal(t, graph.Passed, p.run(p.deploy("1", fewer), fewer).Verdict)
+	require.Equal(t, graph.Passed, p.run(p.deploy("1"), fewer).Verdict)
 	require.Empty(t, kubectl(t, "get", "service", "app", "--namespace", p.namespace, "--ignore-not-found", "-o", "name"))
 
 	state, err := kube.Environment{Name: "test", Namespace: p.namespace, Cluster: p.cluster}.Status(t.Context(), client(t))
@@ -291,7 +291,7 @@ func TestFaultsOfARelease(t *testing.T) {
 				kubectl(t, "delete", "configmap", "settings-app", "--namespace", p.namespace)
 				fault.manifests = strings.ReplaceAll(fault.manifests, "settings-app", "settings-nowhere")
 			}
-			d := p.deploy("2", fault.manifests)
+			d := p.deploy("2")
 			if fault.change != nil {
 				fault.change(p, &d)
 			}
@@ -367,7 +367,7 @@ func TestFaultsBeforeARelease(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t)
 			p.up()
-			d := p.deploy("2", fault.manifests)
+			d := p.deploy("2")
 			if fault.change != nil {
 				fault.change(p, &d)
 			}
@@ -513,12 +513,6 @@ func (c *cable) cut() {
 	c.conns = map[net.Conn]bool{}
 }
 
-func (c *cable) mend() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.down = false
-}
-
 func (c *cable) cluster() kube.Cluster {
 	return kube.HostCluster(client(c.t), "kubeconfig-"+c.listener.Addr().String(), base64.StdEncoding.EncodeToString([]byte(c.text)))
 }
@@ -549,7 +543,7 @@ func TestClusterGoneInMidDeploy(t *testing.T) {
 	manifests := settings("app", "unready") + workload("app", "app")
 
 	cable := newCable(t, p.cluster)
-	d := p.deploy("2", manifests)
+	d := p.deploy("2")
 	d.Cluster, d.Deadline = cable.cluster(), 20*time.Second
 	ended := make(chan error, 1)
 	var got kube.Rollout
@@ -577,7 +571,7 @@ func TestClusterGoneInMidDeploy(t *testing.T) {
 	require.Contains(t, state.Text(), "INTERRUPTED: revision 2")
 
 	good := settings("app", "") + workload("app", "app")
-	next := p.deploy("2", good)
+	next := p.deploy("2")
 	next.Wait = 2 * time.Minute
 	again := p.run(next, good)
 	require.Equal(t, graph.Passed, again.Verdict)
@@ -592,7 +586,7 @@ func TestTwoDeploysAtOnce(t *testing.T) {
 	p.up()
 	manifests := settings("app", "") + workload("app", "app")
 	hold, checking := make(chan struct{}), make(chan struct{})
-	d := p.deploy("2", manifests)
+	d := p.deploy("2")
 	d.Verify = func(context.Context, kube.Rollout) (step.Result, error) {
 		close(checking)
 		<-hold
@@ -606,7 +600,7 @@ func TestTwoDeploysAtOnce(t *testing.T) {
 	<-checking
 
 	// One that does not want to wait is refused as soon as the holder is seen to be alive.
-	_, err := p.deploy("3", manifests).Run(t.Context(), client(t), p.source(manifests))
+	_, err := p.deploy("3").Run(t.Context(), client(t), p.source(manifests))
 	var held *kube.HeldError
 	require.ErrorAs(t, err, &held)
 	require.Contains(t, err.Error(), "test is being deployed to by the test TestTwoDeploysAtOnce, since 2")
@@ -617,7 +611,7 @@ func TestTwoDeploysAtOnce(t *testing.T) {
 
 	// One that waits comes next.
 	second := make(chan kube.Rollout, 1)
-	waits := p.deploy("3", manifests)
+	waits := p.deploy("3")
 	waits.Wait = 2 * time.Minute
 	asked := make(chan struct{})
 	var once sync.Once
@@ -652,7 +646,7 @@ kind: Lease
 metadata: {name: millrace-deploy}
 spec: {holderIdentity: "ada #1", leaseDurationSeconds: 12, acquireTime: %q, renewTime: %q, leaseTransitions: 1}
 `, stamp, stamp))
-		d := p.deploy("2", manifests)
+		d := p.deploy("2")
 		d.Wait = time.Minute
 		began := time.Now()
 		got := p.run(d, manifests)
@@ -701,7 +695,7 @@ func TestImagesThatCannotBePulled(t *testing.T) {
 		{"public/model:1", graph.Failed, "the image 127.0.0.1:15999/public/model:1 does not exist"},
 	} {
 		manifests := settings("app", "") + workload("app", fmt.Sprintf("127.0.0.1:%d/%s", port, fault.image))
-		got := p.run(p.deploy("2", manifests), manifests)
+		got := p.run(p.deploy("2"), manifests)
 		require.Equal(t, fault.verdict, got.Verdict)
 		require.Contains(t, got.Reason, fault.cause)
 		require.Contains(t, got.Reason, "rolled back: deployment/app runs "+appImage(t, "1"))
@@ -716,7 +710,7 @@ func TestRollbackFailsToo(t *testing.T) {
 	p := newPlace(t)
 	p.up()
 	manifests := settings("app", "crash") + workload("app", "app")
-	d := p.deploy("2", manifests)
+	d := p.deploy("2")
 	d.Deadline = 70 * time.Second
 	var once sync.Once
 	d.Progress = func(text string) {
@@ -754,7 +748,7 @@ func TestSecretsOfARelease(t *testing.T) {
 	coded := func(value string) string { return base64.StdEncoding.EncodeToString([]byte(value)) }
 	var shown strings.Builder
 	run := func(value string, change func(*kube.Deploy)) kube.Rollout {
-		d := p.deploy("1", "")
+		d := p.deploy("1")
 		d.Progress = func(text string) { shown.WriteString(text) }
 		if change != nil {
 			change(&d)

@@ -60,8 +60,9 @@ func (s shelf) Get(context.Context, string) (*dagger.Directory, error) {
 	return nil, errors.New("nothing is got here")
 }
 
-// add puts a version there as a registration does, and returns it.
-func (s shelf) add(name, data string) string {
+// churn puts a version of that model there as a registration does, and returns it.
+func (s shelf) churn(data string) string {
+	const name = "churn"
 	manifest := fmt.Sprintf(`{"schema": %q, "name": %q, "data": %q}`, model.ManifestSchema, name, data)
 	sum := sha256.Sum256([]byte(manifest))
 	digits := hex.EncodeToString(sum[:])
@@ -73,7 +74,7 @@ func TestPromoteAndRollBack(t *testing.T) {
 	t.Parallel()
 	s, ctx := shelf{}, t.Context()
 	r := model.Registry{Store: s}
-	one, two, three := s.add("churn", "1"), s.add("churn", "2"), s.add("churn", "3")
+	one, two, three := s.churn("1"), s.churn("2"), s.churn("3")
 	champion := func() string {
 		c, _, err := r.Champion(ctx, "churn")
 		require.NoError(t, err)
@@ -108,8 +109,8 @@ func TestFindByDigits(t *testing.T) {
 	t.Parallel()
 	s, ctx := shelf{}, t.Context()
 	r := model.Registry{Store: s}
-	one := s.add("churn", "1")
-	s.add("churn", "2")
+	one := s.churn("1")
+	s.churn("2")
 	got, err := r.Find(ctx, "churn", model.Short(one))
 	require.NoError(t, err)
 	require.Equal(t, one, got)

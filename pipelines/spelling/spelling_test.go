@@ -16,7 +16,7 @@ func TestNearest(t *testing.T) {
 		"LINT":      "lint",
 		"tset":      "test", // two letters in the wrong order
 		"aip":       "api",
-		"secuirty":  "security",
+		"sceurity":  "security",
 		"pubilshh":  "publish", // and one more
 		"stag":      "deploy-staging",
 		"deploy":    "deploy-staging",
