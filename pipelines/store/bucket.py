@@ -87,7 +87,7 @@ def read(store, settings):
 def write(store, settings):
     """Replace an object if its version still is the one given."""
     version = settings["version"]
-    mode = {"e_tag": version, "version": None} if version else "create"
+    mode = {"e_tag": version} if version else "create"
     obstore.put(store, settings["name"], settings["data"].encode(), mode=mode, use_multipart=False)
     return {}
 
