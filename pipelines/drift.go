@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,7 +42,7 @@ type DriftGraph struct {
 
 	Data    *graph.Node[DriftData]
 	Detect  *graph.Node[drift.Detected]
-	Check   *graph.Node[DriftCheck]
+	Checked *graph.Node[DriftCheck]
 	Retrain *graph.Node[step.Result]
 	Report  *graph.Node[step.Result]
 	Alerts  *graph.Node[step.Result]
@@ -84,13 +85,13 @@ func Drift(in DriftInputs) DriftGraph {
 		graph.Doc("get the tables and the history"), graph.Retry(3, 2*time.Second), graph.Timeout(time.Hour))
 	detect := graph.Add(g, "detect", func(ctx context.Context) (drift.Detected, error) {
 		d := data.Value()
-		return drift.Detect{Config: d.Config, Now: ledger.Now}.Run(ctx, c, d.Reference, d.Current, d.History)
+		return drift.Detect{Name: name, Config: d.Config, Now: ledger.Now}.Run(ctx, c, d.Reference, d.Current, d.History)
 	}, graph.Needs(data), graph.Doc("compare the current table with the reference"), graph.Retry(3, time.Second))
 	check := graph.Add(g, "check", func(ctx context.Context) (DriftCheck, error) {
 		checked, err := driftCheck(ctx, ledger, policy, detect.Value().Found, data.Value().Aside)
 		outcome = checked.Decision
 		return checked, err
-	}, graph.Needs(detect), graph.After(data), graph.Needs(data), graph.Doc("decide, and write the run into the history"))
+	}, graph.Needs(data, detect), graph.Doc("decide, and write the run into the history"))
 	retrain := graph.Add(g, "retrain", func(ctx context.Context) (result step.Result, err error) {
 		outcome, result, err = driftRetrain(ctx, in, ledger, check.Value())
 		return result, err
@@ -101,7 +102,7 @@ func Drift(in DriftInputs) DriftGraph {
 	alerts := graph.Add(g, "alerts", func(context.Context) (step.Result, error) {
 		return driftVerdict(check.Value().Found, outcome), nil
 	}, graph.Needs(check), graph.After(retrain, written), graph.Doc("fail on critical drift"))
-	return DriftGraph{Graph: g, Data: data, Detect: detect, Check: check, Retrain: retrain, Report: written, Alerts: alerts}
+	return DriftGraph{Graph: g, Data: data, Detect: detect, Checked: check, Retrain: retrain, Report: written, Alerts: alerts}
 }
 
 // CheckDrift says what the drift graph lacks, before anything runs.
@@ -248,6 +249,12 @@ func driftReport(ctx context.Context, in DriftInputs, ledger drift.Ledger, check
 	found.Retraining = &outcome
 	found.Entry.Retraining = nil
 	history := checked.History
+	history.Entries = slices.Clone(history.Entries)
+	for i, e := range history.Entries {
+		if e.Retraining != nil && e.Time.Equal(found.Entry.Time) && e.Current == found.Entry.Current {
+			history.Entries[i].Retraining = &outcome // it was written down before it began
+		}
+	}
 	var notes []string
 	if aside != "" {
 		notes = append(notes, "Note: "+aside+".")

@@ -8,7 +8,7 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/project"
 )
 
-// References lists the images that the nodes of the ci-cd graph pull, sorted; runs says whether a node runs.
+// References lists the images that the nodes of the graphs pull, sorted; runs says whether a node runs.
 func References(p *project.Project, runs func(node string) bool) []string {
 	var refs []string
 	if p.Python.Found() && (runs("lint") || runs("test") || runs("security")) {
@@ -19,6 +19,9 @@ func References(p *project.Project, runs func(node string) bool) []string {
 	}
 	if p.Go.Found() && runs("test") {
 		refs = append(refs, image.Golang)
+	}
+	if runs("detect") {
+		refs = append(refs, image.Python(""))
 	}
 	if runs("build") {
 		for _, i := range p.Images {

@@ -87,10 +87,10 @@ func newBucketServer(t *testing.T, buckets ...string) *bucketServer {
 }
 
 // champion reads a model's champion from the bucket's folder.
-func (b *bucketServer) champion(t *testing.T, name string) model.Champion {
+func (b *bucketServer) champion(t *testing.T) model.Champion {
 	t.Helper()
 	var c model.Champion
-	data, err := os.ReadFile(filepath.Join(b.folder, "models", "team", "models", name, "champion.json"))
+	data, err := os.ReadFile(filepath.Join(b.folder, "models", "team", "models", "good", "champion.json"))
 	if !os.IsNotExist(err) {
 		require.NoError(t, err)
 		require.NoError(t, json.Unmarshal(data, &c))
@@ -107,7 +107,7 @@ func TestModelsInABucket(t *testing.T) {
 
 	got := ci(t, source, kept, b.environment())
 	require.Equal(t, 0, got.code)
-	first := b.champion(t, "good")
+	first := b.champion(t)
 	require.NotEmpty(t, first.Version)
 	list := exec.CommandContext(t.Context(), program, "model", "list", "--store", "s3://models/team", "--engine", "embedded", "--source", source)
 	list.Env = append([]string{}, environment...)
@@ -120,7 +120,7 @@ func TestModelsInABucket(t *testing.T) {
 		again := ci(t, source, kept, b.environment())
 		require.Equal(t, 0, again.code)
 		require.Contains(t, again.node(t, "register-good").Reason, "it is the champion already")
-		require.Equal(t, first, b.champion(t, "good"))
+		require.Equal(t, first, b.champion(t))
 	})
 	edit(t, source, edits{"millrace.yaml": lesson("good", "0.1")})
 	t.Run("an upload that fails half-way moves no champion", func(t *testing.T) {
@@ -133,12 +133,12 @@ func TestModelsInABucket(t *testing.T) {
 		require.Greater(t, puts.Load(), int32(2))
 		require.Equal(t, graph.Errored, got.node(t, "register-good").Verdict)
 		require.Contains(t, got.node(t, "register-good").Reason, "whose champion stays as it was")
-		require.Equal(t, first, b.champion(t, "good"))
+		require.Equal(t, first, b.champion(t))
 	})
 	t.Run("and the next run makes it good", func(t *testing.T) {
 		got := ci(t, source, kept, b.environment())
 		require.Equal(t, 0, got.code)
-		second := b.champion(t, "good")
+		second := b.champion(t)
 		require.Len(t, second.History, 2)
 		require.Equal(t, first.Version, second.History[1].Previous)
 	})

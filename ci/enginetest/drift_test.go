@@ -204,6 +204,7 @@ func TestDrift(t *testing.T) {
 			got := run(t, table(bad.name, bad.content))
 			require.Equal(t, bad.code, got.code, bad.name)
 			require.Contains(t, got.node(t, "detect").Reason, bad.reason)
+			require.Contains(t, got.text(t, "reports/detect/drift.html"), "Nothing can be told")
 			got.requireOneScreen(t)
 		}
 	})

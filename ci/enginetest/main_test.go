@@ -63,7 +63,7 @@ func withEngine(run func() int) (status int, err error) {
 	environment = slices.DeleteFunc(os.Environ(), func(variable string) bool {
 		name, _, _ := strings.Cut(variable, "=")
 		switch name {
-		case "REGISTRY_USER", "REGISTRY_PASSWORD", "CODECOV_TOKEN", "SAFETY_API_KEY", "SLACK_WEBHOOK_URL", "NOTIFY_WEBHOOK_URL", "NOTIFY_WEBHOOK_KEY", "SMTP_PASSWORD", "TF_BUILD", "JENKINS_URL", "JENKINS_HOME":
+		case "REGISTRY_USER", "REGISTRY_PASSWORD", "CODECOV_TOKEN", "SAFETY_API_KEY", "RETRAIN_TOKEN", "MILLRACE_STATE", "SLACK_WEBHOOK_URL", "NOTIFY_WEBHOOK_URL", "NOTIFY_WEBHOOK_KEY", "SMTP_PASSWORD", "TF_BUILD", "JENKINS_URL", "JENKINS_HOME":
 			return true
 		}
 		for _, prefix := range []string{"_EXPERIMENTAL_DAGGER_", "DAGGER_", "GITHUB_", "GITLAB_", "CI", "BUILDKITE", "CIRCLE", "BITBUCKET_"} {

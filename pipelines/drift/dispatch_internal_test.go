@@ -171,7 +171,10 @@ func TestDispatchIsSentOnce(t *testing.T) {
 	require.ErrorContains(t, err, "can't be reached")
 	require.True(t, graph.IsTransient(err), "nothing was sent")
 
-	silent := receiver(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	silent := receiver(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // only then does the server notice that the client has gone
+		<-r.Context().Done()
+	})
 	d = Dispatch{Receiver: Webhook, URL: silent, Client: &http.Client{Timeout: 50 * time.Millisecond}}
 	_, err = d.send(t.Context(), testToken)
 	require.Error(t, err)

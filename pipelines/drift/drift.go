@@ -7,6 +7,8 @@
 package drift
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"embed"
 	"encoding/json"
@@ -72,6 +74,8 @@ type ColumnConfig struct {
 //
 // The comparison runs again when a table, the configuration or the day changes, the judgement at every run.
 type Detect struct {
+	// Name is what the table or the model is called in the report.
+	Name   string
 	Config Config
 	// Now is the time of the run.
 	Now time.Time
@@ -227,7 +231,16 @@ func (d Detect) Run(ctx context.Context, c *dagger.Client, reference, current *d
 	if err != nil {
 		return Detected{}, err
 	}
-	return d.result(found, judged), nil
+	out := d.result(found, judged)
+	if found.Status == "measured" {
+		return out, nil // the report is written when it is known what was done about it
+	}
+	var page bytes.Buffer
+	if err := WriteHTML(&page, cmp.Or(d.Name, "a table"), found, history); err != nil {
+		return Detected{}, err
+	}
+	out.Reports = out.Reports.WithNewFile("drift.html", page.String())
+	return out, nil
 }
 
 // result puts what was found into the form that all steps have.

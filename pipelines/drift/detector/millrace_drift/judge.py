@@ -132,8 +132,7 @@ def _history_of(subject: Document, past: Sequence[Document], config: Config) -> 
     own = subject["level"]
     alert = "ok"
     if own != "ok":
-        recent = [level for level, _ in levels[len(levels) - config.runs + 1 :]] if levels else []
-        recent = recent[-(config.runs - 1) :] if config.runs > 1 else []
+        recent = [level for level, _ in levels[-(config.runs - 1) :]] if config.runs > 1 else []
         for candidate in LEVELS[1 : LEVELS.index(own) + 1]:
             at_least = LEVELS.index(candidate)
             seen = 1 + sum(LEVELS.index(level) >= at_least for level in recent)

@@ -241,7 +241,9 @@ def test_a_large_table_is_sampled(tmp_path: Path) -> None:
 
 def test_configuration_of_columns(tmp_path: Path) -> None:
     """A column can be left out, and be given another kind."""
-    config = Config(columns={"id": ColumnConfig(ignore=True), "active": ColumnConfig(kind="number")})
+    config = Config(
+        columns={"id": ColumnConfig(ignore=True), "active": ColumnConfig(kind="number")}
+    )
     result = found(tmp_path, columns(1), columns(2), config)
     assert column(result, "active")["kind"] == "number"
     assert "id" not in [c["name"] for c in result["columns"]]

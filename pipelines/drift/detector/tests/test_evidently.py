@@ -22,9 +22,9 @@ from evidently.legacy.calculations.stattests.registry import get_stattest
 from evidently.legacy.core import ColumnType
 
 from millrace_drift import statistics as own
-from tests.tables import NOW
 from millrace_drift.config import Config
 from millrace_drift.measure import measure
+from tests.tables import NOW
 
 TABLE = Path(__file__).parents[1] / "data" / "telco-customer-churn.csv"
 NUMBERS = ("tenure", "MonthlyCharges", "TotalCharges")

@@ -143,7 +143,9 @@ def test_entry_is_what_the_next_run_needs(tmp_path: Path) -> None:
 
 def test_configuration_has_defaults() -> None:
     """What is left out, or null, has its default; effects are replaced one by one."""
-    config = load({"alpha": None, "effects": {"missing": [0.3, 0.6]}, "columns": {"a": {"weight": 1}}})
+    config = load(
+        {"alpha": None, "effects": {"missing": [0.3, 0.6]}, "columns": {"a": {"weight": 1}}}
+    )
     assert config.alpha == Config().alpha
     assert config.effects["missing"] == (0.3, 0.6)
     assert config.effects["shape"] == Config().effects["shape"]

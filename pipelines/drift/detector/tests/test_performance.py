@@ -69,6 +69,7 @@ def test_labels_that_have_arrived_for_some(tmp_path: Path) -> None:
 
 def test_regression(tmp_path: Path) -> None:
     """The mean absolute error, relative to what it was."""
+
     def held(seed: int, error: float) -> dict[str, Any]:
         random = np.random.default_rng(seed)
         truth = random.normal(100, 20, 1_500)

@@ -43,7 +43,8 @@ def test_p_values_are_uniform_when_nothing_has_changed() -> None:
     """Of p-values below x there are no more than x, give or take what chance does."""
     random = np.random.default_rng(3)
     found = [
-        own.compare_numbers(random.normal(size=300), random.normal(size=500)).p for _ in range(2_000)
+        own.compare_numbers(random.normal(size=300), random.normal(size=500)).p
+        for _ in range(2_000)
     ]
     for x in (0.01, 0.05, 0.2):
         error = 3 * np.sqrt(x * (1 - x) / len(found))
@@ -70,7 +71,8 @@ def test_rare_cells_are_pooled() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "n", "after", "m"), [(3, 100, 12, 120), (0, 50, 6, 50), (40, 90, 10, 80), (1, 9, 0, 7)]
+    ("before", "n", "after", "m"),
+    [(3, 100, 12, 120), (0, 50, 6, 50), (40, 90, 10, 80), (1, 9, 0, 7)],
 )
 def test_shares_agree_with_fishers_exact_test(before: int, n: int, after: int, m: int) -> None:
     """The p-value is scipy's."""
