@@ -22,7 +22,9 @@ type driftCmd struct {
 	Current   string `placeholder:"TABLE" help:"Table of today, in the same forms (default: millrace.yaml's)."`
 	Retrain   string `enum:",no,inline,dispatch" default:"" placeholder:"MODE" help:"On critical drift: no, inline (train in this run) or dispatch (ask another system to) (default: millrace.yaml's, else no)."`
 	State     string `placeholder:"DIR" env:"MILLRACE_STATE" help:"Folder that keeps the history and the reports of all runs (default: none, and only severe drift alerts)."`
-	Token     string `name:"retrain-token-env" placeholder:"VARIABLE" default:"RETRAIN_TOKEN" help:"Environment variable that holds the token for dispatch, never the token itself (default: RETRAIN_TOKEN)."`
+	storeFlags
+	tablesFlag
+	Token string `name:"retrain-token-env" placeholder:"VARIABLE" default:"RETRAIN_TOKEN" help:"Environment variable that holds the token for dispatch, never the token itself (default: RETRAIN_TOKEN)."`
 }
 
 // Run compares the tables. Paths of the command line are relative to the current folder, those of millrace.yaml to the source.
@@ -48,14 +50,29 @@ func (c *driftCmd) Run(ctx context.Context, s *streams) error {
 		}
 		store = state.Folder(folder)
 	}
+	var wrong error
 	inputs := func(in pipelines.Inputs) pipelines.DriftInputs {
+		in.Training.Data = c.sourceOfData(in, c.Source)
+		in.Training.Store, wrong = c.storeFlags.store(in, c.Source)
 		return pipelines.DriftInputs{
 			Inputs: in, Reference: reference(in.Client), Current: current(in.Client), Store: store, Mode: drift.Mode(c.Retrain),
-			Token: secret(in.Client, "retrain-token", c.Token),
+			Token: secret(in.Client, "retrain-token", c.Token), Train: pipelines.TrainOnDrift(in),
 		}
 	}
-	if err := pipelines.CheckDrift(inputs(ready.inputs(nil, ""))); err != nil {
+	planned := inputs(ready.inputs(nil, ""))
+	if wrong != nil {
+		return wrong
+	}
+	if err := pipelines.CheckDrift(planned); err != nil {
 		return usageError{err}
+	}
+	if planned.Inline() {
+		if err := c.checkData(c.Source); err != nil {
+			return err
+		}
+		if planned.Training.Store == nil {
+			return usagef("--retrain inline registers a model, and there is nowhere to: name a place with --store, or in millrace.yaml under artifacts")
+		}
 	}
 	return c.execute(ctx, s, func(in pipelines.Inputs) *graph.Graph { return pipelines.Drift(inputs(in)).Graph })
 }

@@ -23,21 +23,26 @@ type storeFlags struct {
 	Store string `placeholder:"DIR|URL" help:"Where models are kept: a folder, or s3://, gs://, az:// with bucket and path (default: millrace.yaml's, under artifacts)."`
 }
 
+// tablesFlag says where the tables are that models are trained on.
+type tablesFlag struct {
+	Data string `placeholder:"DIR|URL" help:"Where the tables that models are trained on are: a folder, http(s)://, s3://, gs:// or az:// (default: the folder data of the source)."`
+}
+
 type trainingCmd struct {
 	pipeline
 	storeFlags
-	Data  string   `placeholder:"DIR|URL" help:"Where the tables are: a folder, http(s)://, s3://, gs:// or az:// (default: the folder data of the source)."`
+	tablesFlag
 	Model []string `placeholder:"NAME" help:"Train only these models."`
 	selection
 }
 
 func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
-	if err := c.checkData(); err != nil {
+	if err := c.checkData(c.Source); err != nil {
 		return err
 	}
 	var wrong error
 	build := func(in pipelines.Inputs) *graph.Graph {
-		in.Training = pipelines.TrainingInputs{Data: c.sourceOfData(in), Models: c.Model}
+		in.Training = pipelines.TrainingInputs{Data: c.sourceOfData(in, c.Source), Models: c.Model}
 		wrong = pipelines.CheckModels(in.Project, c.Model)
 		if wrong == nil {
 			in.Training.Store, wrong = c.store(in, c.Source)
@@ -57,46 +62,46 @@ func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
 }
 
 // folder is where the tables are, if that is on this machine.
-func (c *trainingCmd) folder() string {
-	if c.Data == "" {
-		return filepath.Join(c.Source, "data")
+func (f tablesFlag) folder(source string) string {
+	if f.Data == "" {
+		return filepath.Join(source, "data")
 	}
-	return c.Data
+	return f.Data
 }
 
 // remote reports whether an address is none of this machine.
 func remote(address string) bool { return strings.Contains(address, "://") }
 
 // checkData reports an address that tables can't come from.
-func (c *trainingCmd) checkData() error {
-	if remote(c.Data) {
-		if err := store.CheckAddress(c.Data); err != nil {
+func (f tablesFlag) checkData(source string) error {
+	if remote(f.Data) {
+		if err := store.CheckAddress(f.Data); err != nil {
 			return usageError{err}
 		}
 		return nil
 	}
-	info, err := os.Stat(c.folder())
+	info, err := os.Stat(f.folder(source))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return usagef("the folder %q of the tables does not exist: name it with --data", c.folder())
+		return usagef("the folder %q of the tables does not exist: name it with --data", f.folder(source))
 	case err != nil:
 		return usageError{err}
 	case !info.IsDir():
-		return usagef("the data %q is a file: name the folder that it is in with --data", c.folder())
+		return usagef("the data %q is a file: name the folder that it is in with --data", f.folder(source))
 	}
 	return nil
 }
 
 // sourceOfData returns where the tables come from.
-func (c *trainingCmd) sourceOfData(in pipelines.Inputs) model.Source {
-	if remote(c.Data) {
-		return bucket(in, c.Data)
+func (f tablesFlag) sourceOfData(in pipelines.Inputs, source string) model.Source {
+	if remote(f.Data) {
+		return bucket(in, f.Data)
 	}
-	absolute, err := filepath.Abs(c.folder())
+	absolute, err := filepath.Abs(f.folder(source))
 	if err != nil {
-		absolute = c.folder()
+		absolute = f.folder(source)
 	}
-	return hostFolder{path: absolute, name: c.folder()}
+	return hostFolder{path: absolute, name: f.folder(source)}
 }
 
 // bucket returns the bucket of an address, with the credentials of the environment.

@@ -46,6 +46,7 @@ type DriftGraph struct {
 	Retrain *graph.Node[step.Result]
 	Report  *graph.Node[step.Result]
 	Alerts  *graph.Node[step.Result]
+	Notify  *graph.Node[step.Result]
 }
 
 // DriftData is what a comparison needs.
@@ -66,7 +67,7 @@ type DriftCheck struct {
 }
 
 // Drift returns the drift graph: get the tables, compare them, decide, retrain on critical drift, write the report, and
-// fail if critical drift is left.
+// fail if critical drift is left; at the end, whatever happened, notify.
 //
 // The run's verdict is failed for critical drift, unless a model was trained in this run that passed its gates; failed too
 // for a table that can't be used; inconclusive for too few rows; passed, with findings, for a warning.
@@ -76,7 +77,7 @@ func Drift(in DriftInputs) DriftGraph {
 	name := cmp.Or(config.Name, "drift")
 	ledger := drift.Ledger{Store: in.Store, Name: name, Now: in.Now.UTC().Truncate(time.Second)}
 	policy := drift.Policy{
-		Mode: cmp.Or(in.Mode, drift.Mode(config.Retrain.Mode), drift.No), Cooldown: config.Retrain.Cooldown, Budget: config.Retrain.Budget,
+		Mode: in.mode(), Cooldown: config.Retrain.Cooldown, Budget: config.Retrain.Budget,
 	}
 	// What became of the retraining, for the nodes after it: they run also where that node ends without a value.
 	var outcome drift.Retraining
@@ -102,16 +103,26 @@ func Drift(in DriftInputs) DriftGraph {
 	alerts := graph.Add(g, "alerts", func(context.Context) (step.Result, error) {
 		return driftVerdict(check.Value().Found, outcome), nil
 	}, graph.Needs(check), graph.After(retrain, written), graph.Doc("fail on critical drift"))
-	return DriftGraph{Graph: g, Data: data, Detect: detect, Checked: check, Retrain: retrain, Report: written, Alerts: alerts}
+	told := Notify(g, in.Inputs)
+	return DriftGraph{
+		Graph: g, Data: data, Detect: detect, Checked: check, Retrain: retrain, Report: written, Alerts: alerts, Notify: told,
+	}
 }
+
+// mode is what is done on critical drift.
+func (in DriftInputs) mode() drift.Mode {
+	return cmp.Or(in.Mode, drift.Mode(in.Project.Drift.Retrain.Mode), drift.No)
+}
+
+// Inline reports whether critical drift has a model trained in the same run.
+func (in DriftInputs) Inline() bool { return in.mode() == drift.Inline }
 
 // CheckDrift says what the drift graph lacks, before anything runs.
 func CheckDrift(in DriftInputs) error {
-	config := in.Project.Drift.Retrain
-	switch cmp.Or(in.Mode, drift.Mode(config.Mode), drift.No) {
+	switch in.mode() {
 	case drift.Inline:
 		if in.Train == nil {
-			return errors.New("there is no training to run inline: choose --retrain dispatch or no")
+			return errors.New("there is no training to run inline: describe models in millrace.yaml, or choose --retrain dispatch or no")
 		}
 	case drift.Dispatched:
 		return dispatch(in).Check()
