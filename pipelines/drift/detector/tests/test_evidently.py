@@ -1,8 +1,8 @@
 """Evidently is the field's reference: the same statistics on the example's tables.
 
-Where the definitions differ, ours is brought to Evidently's: it takes Sturges' bins over both samples,
-fills only empty ones, takes the natural logarithm in the Jensen-Shannon distance, and the reference's
-shares as certain in chi-squared.
+Where the definitions differ, ours is brought to Evidently's: it takes Sturges' bins over both
+samples, fills only empty ones, takes the natural logarithm in the Jensen-Shannon distance, and the
+reference's shares as certain in chi-squared.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is an alert: not chance, not too small, not only once, not on a column that hardly matters."""
+"""What is an alert: no chance, not too small, not only once, not where it hardly matters."""
 
 from pathlib import Path
 from typing import Any

@@ -15,8 +15,8 @@ def sea(seed: int, threshold: float, n: int = 2_000) -> dict[str, Any]:
 
     Street and Kim, A streaming ensemble algorithm (SEA) for large-scale classification, KDD 2001:
     three attributes, uniform on 0 to 10, of which the third is irrelevant; the class is whether the
-    first two add up to a threshold or less; it is wrong in 10 % of the rows. The concepts' thresholds
-    are 8, 9, 7 and 9.5. The prediction is that of a model which has learnt the first one.
+    first two add up to a threshold or less; it is wrong in 10 % of the rows. The concepts have the
+    thresholds 8, 9, 7 and 9.5. The prediction is that of a model which has learnt the first one.
     """
     random = np.random.default_rng(seed)
     x = random.uniform(0, 10, (n, 3))
