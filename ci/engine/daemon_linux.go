@@ -59,6 +59,11 @@ const (
 func (e *Embedded) start(ctx context.Context) (*Running, error) {
 	task := e.Progress.Start("start the engine")
 	r, err := e.spawn(ctx)
+	if err != nil && ctx.Err() == nil {
+		// An engine that has just been stopped may take its network devices away under the eyes of the new one.
+		task.Update("once more")
+		r, err = e.spawn(ctx)
+	}
 	task.End(err)
 	return r, err
 }
