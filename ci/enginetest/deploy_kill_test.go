@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -49,12 +50,17 @@ func (c *cable) phase(t *testing.T, client *http.Client, namespace string, revis
 		return ""
 	}
 	defer answer.Body.Close()
+	// All of it, or the connection would be used only once: there are many of these calls, and each connection is one through the engine.
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return ""
+	}
 	var secret struct {
 		Metadata struct {
 			Labels map[string]string `json:"labels"`
 		} `json:"metadata"`
 	}
-	if json.NewDecoder(answer.Body).Decode(&secret) != nil {
+	if json.Unmarshal(text, &secret) != nil {
 		return ""
 	}
 	return secret.Metadata.Labels["millrace.dev/phase"]
