@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -49,12 +50,17 @@ func (c *cable) phase(t *testing.T, client *http.Client, namespace string, revis
 		return ""
 	}
 	defer answer.Body.Close()
+	// All of it, or the connection would be used only once: there are many of these calls, and each connection is one through the engine.
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return ""
+	}
 	var secret struct {
 		Metadata struct {
 			Labels map[string]string `json:"labels"`
 		} `json:"metadata"`
 	}
-	if json.NewDecoder(answer.Body).Decode(&secret) != nil {
+	if json.Unmarshal(text, &secret) != nil {
 		return ""
 	}
 	return secret.Metadata.Labels["millrace.dev/phase"]
@@ -276,4 +282,41 @@ func TestSecretsOfTheClusterStayThere(t *testing.T) {
 		return nil
 	}))
 	require.Greater(t, looked, 20)
+}
+
+// The Dagger module deploys, looks and rolls back as the command line does.
+func TestModuleDeploys(t *testing.T) {
+	p := newPlace(t)
+	p.up()
+	cable := newCable(t, p.cluster)
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	require.NoError(t, os.WriteFile(kubeconfig, []byte(cable.text), 0o600))
+	at := []string{"--environment=test", "--kubeconfig=file:" + kubeconfig, "--server=tcp://" + cable.listener.Addr().String()}
+	source := p.folder(settings("app", "")+workload("app", appImage(t, "2")), "")
+
+	dry := module(t, source, append([]string{"deploy", "--dry-run"}, at...)...)
+	require.Zero(t, dry.code, dry.stderr)
+	require.Contains(t, dry.stdout, "+        image: "+appImage(t, "2"))
+	p.serves("app", "1")
+	done := module(t, source, append([]string{"deploy", "--event=push", "--ref=main", "--sha=" + sha}, at...)...)
+	require.Zero(t, done.code, done.stderr)
+	require.Contains(t, done.stdout, "revision 2 runs")
+	p.serves("app", "2")
+	status := module(t, source, append([]string{"status"}, at...)...)
+	require.Contains(t, status.stdout, "revision 2, deployed")
+	require.Contains(t, status.stdout, appImage(t, "2"))
+	back := module(t, source, append([]string{"rollback"}, at...)...)
+	require.Zero(t, back.code, back.stderr)
+	require.Contains(t, back.stdout, "revision 1 is back, as revision 3")
+	p.serves("app", "1")
+	history := module(t, source, append([]string{"history"}, at...)...)
+	require.Contains(t, history.stdout, "deployed (back to 1)")
+
+	gone := module(t, source, append([]string{"rollback", "--to-revision=17"}, at...)...)
+	require.Equal(t, 3, gone.code)
+	require.Contains(t, gone.stdout+gone.stderr, "test has no revision 17: there are 3, 2, 1")
+	broken := module(t, p.folder(settings("app", "crash")+workload("app", appImage(t, "2")), ""), append([]string{"deploy"}, at...)...)
+	require.Equal(t, 1, broken.code)
+	require.Contains(t, broken.stdout+broken.stderr, "crashes at start with exit code 1; rolled back")
+	p.serves("app", "1")
 }

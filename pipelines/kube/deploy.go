@@ -360,7 +360,7 @@ func (r *release) underLease(ctx context.Context, found surroundings, next *foll
 	if lost := (*LostError)(nil); errors.As(context.Cause(l.leader), &lost) {
 		err = lost
 	}
-	if late := r.giveBack(ctx); late != nil {
+	if late := r.giveBack(ctx); late != nil && !errors.Is(late, step.ErrGone) {
 		r.note("warning: the lease could not be given back, and expires in %s: %v", leaseDuration, late)
 	}
 	return rollout, err

@@ -22,8 +22,6 @@ type trouble struct {
 	patience time.Duration
 	// pod and container are where it shows; empty where there is no pod.
 	pod, container string
-	// previous is true when the container's last words are those of the run before.
-	previous bool
 }
 
 func (t *trouble) same(other *trouble) bool {
@@ -142,12 +140,15 @@ func (s state) broken(pod, status Object) *trouble {
 		if restarts < 1 || last == nil {
 			return nil // it may have been too early just once
 		}
-		t.previous = false
+		if notStarted(last) {
+			t.cause = fmt.Sprintf("%s can't be started: %s", where, whyNotStarted(last))
+			return t
+		}
 		t.cause = fmt.Sprintf("%s crashes at start with %s%s", where, exitOf(last), killedBy(s, pod, last))
 		return t
 	}
-	if ended != nil && (ended.text("reason") == "StartError" || ended.text("reason") == "ContainerCannotRun") {
-		t.cause = fmt.Sprintf("%s can't be started: %s", where, oneLine(ended.text("message")))
+	if notStarted(ended) {
+		t.cause = fmt.Sprintf("%s can't be started: %s", where, whyNotStarted(ended))
 		return t
 	}
 	if pod.text("status", "phase") == "Failed" && pod.text("status", "reason") != "" {
@@ -157,6 +158,19 @@ func (s state) broken(pod, status Object) *trouble {
 		return t
 	}
 	return nil
+}
+
+func notStarted(ended Object) bool {
+	return ended.text("reason") == "StartError" || ended.text("reason") == "ContainerCannotRun"
+}
+
+// whyNotStarted cuts the chain of what failed around it off the message.
+func whyNotStarted(ended Object) string {
+	message := oneLine(ended.text("message"))
+	if at := strings.LastIndex(message, "unable to start container process: "); at >= 0 {
+		message = message[at+len("unable to start container process: "):]
+	}
+	return message
 }
 
 // killedBy adds the probe that had a container restarted.
@@ -247,7 +261,6 @@ func (s state) slow(id ID, w Object) *trouble {
 			case probe != "":
 				t.cause = fmt.Sprintf("%s is not ready: %s", where, probe)
 			case last != nil:
-				t.previous = !running
 				t.cause = fmt.Sprintf("%s has ended with %s, and is not ready", where, exitOf(last))
 			case running:
 				t.cause = where + " runs and is not ready"
@@ -311,6 +324,7 @@ func (s state) screen(t *trouble, words string) string {
 	}
 	events := s.eventsOf(uids...)
 	events = slices.DeleteFunc(events, func(e Object) bool { return e.text("type") == "Normal" })
+	events = newestOf(events)
 	if n := len(events); n > maxEvents {
 		events = events[n-maxEvents:]
 	}
@@ -325,6 +339,22 @@ func (s state) screen(t *trouble, words string) string {
 		}
 	}
 	return b.String()
+}
+
+// maxAlike is how many events of one reason are shown.
+const maxAlike = 2
+
+// newestOf leaves out what repeats itself: of the events of one reason, all but the newest.
+func newestOf(events []Object) []Object {
+	seen := map[string]int{}
+	var kept []Object
+	for _, e := range slices.Backward(events) {
+		if seen[e.text("reason")]++; seen[e.text("reason")] <= maxAlike {
+			kept = append(kept, e)
+		}
+	}
+	slices.Reverse(kept)
+	return kept
 }
 
 // doing says in a few words what a pod does.

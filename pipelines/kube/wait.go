@@ -210,7 +210,10 @@ func (r *release) revert(ctx context.Context, a awaited, err error) (Rollout, er
 	if errors.As(context.Cause(ctx), &lost) {
 		return Rollout{}, lost
 	}
-	interrupted := ctx.Err() != nil
+	if errors.Is(err, step.ErrGone) {
+		return r.gone(ctx)
+	}
+	told, interrupted := ctx, ctx.Err() != nil
 	cause, verdict := r.cause(a, err, interrupted)
 	r.describe(a)
 	r.say("%s", cause)
@@ -235,9 +238,7 @@ func (r *release) revert(ctx context.Context, a awaited, err error) (Rollout, er
 		}
 	}
 	if r.record.Status == Failed && interrupted {
-		// There was no time, or the engine is gone with the session.
-		rollout := r.rollout(graph.Cancelled, fmt.Sprintf("%s: what it has begun is reverted by the next deploy or rollback of %s; to do that now: rollback %s", cause, r.environment, r.environment))
-		return rollout, nil
+		return r.gone(told) // there was no time, or the engine is gone with the session
 	}
 	if r.record.Status == Failed {
 		rollout := r.rollout(graph.Errored, fmt.Sprintf("%s; AND THE ROLLBACK FAILED: %s", cause, back.why()))
@@ -261,6 +262,22 @@ func (r *release) revert(ctx context.Context, a awaited, err error) (Rollout, er
 	if a.judged != nil {
 		rollout.Findings = a.judged.Findings
 	}
+	return rollout, nil
+}
+
+// gone ends a release whose engine is gone, and with it the way to the cluster. An interrupt of a whole terminal ends the engine's
+// session too, and may be noticed here before the interrupt itself is.
+func (r *release) gone(ctx context.Context) (Rollout, error) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(2 * time.Second):
+	}
+	next := fmt.Sprintf("what it has begun is reverted by the next deploy or rollback of %s; to do that now: rollback %s", r.environment, r.environment)
+	if ctx.Err() != nil {
+		return r.rollout(graph.Cancelled, "interrupted in mid-deploy: "+next), nil
+	}
+	rollout := r.rollout(graph.Errored, "the engine is gone in mid-deploy: "+next)
+	rollout.Err = step.ErrGone
 	return rollout, nil
 }
 

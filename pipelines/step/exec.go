@@ -130,7 +130,7 @@ func Explain(err error) error {
 			return graph.Transient(fmt.Errorf("the engine took a file from the source of another run, which is over: %w", err))
 		}
 		if err != nil && lost.MatchString(err.Error()) {
-			return errors.New("the engine is gone: it was stopped or killed in mid-run; run it again, with more memory for the engine if this comes back")
+			return ErrGone
 		}
 		return err
 	}
@@ -144,5 +144,8 @@ func Explain(err error) error {
 	return fmt.Errorf("%s: exit code %d\n%s", strings.Join(exec.Cmd, " "), exec.ExitCode, detail)
 }
 
+// ErrGone is the error of a request to an engine that is not there any more.
+var ErrGone = errors.New("the engine is gone: it was stopped or killed in mid-run; run it again, with more memory for the engine if this comes back")
+
 // lost matches a request that broke off on its way to the engine. The SDK has no type for that.
-var lost = regexp.MustCompile(`http://dagger/query\\?": (?:[^"\n]* )?(?:EOF|connection re(?:fused|set by peer)|broken pipe)`)
+var lost = regexp.MustCompile(`http://dagger/query\\?": (?:[^"\n]* )?(?:EOF|connection re(?:fused|set by peer)|broken pipe)|returned error 502: .*http do: Post .*http://dagger/query.*context canceled`)

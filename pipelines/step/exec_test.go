@@ -12,6 +12,7 @@ func TestExplainTellsWhenTheEngineIsGone(t *testing.T) {
 	for _, text := range []string{
 		`returned error 502: {"data":null,"errors":[{"message":"http do: Post \"http://dagger/query\": unexpected EOF"}]}`,
 		`make request: Post "http://dagger/query": EOF`,
+		`returned error 502: {"data":null,"errors":[{"message":"http do: Post \"http://dagger/query\": context canceled"}]}`,
 		`make request: Post "http://dagger/query": dial unix /run/x.sock: connect: connection refused`,
 		`make request: Post "http://dagger/query": read unix @->/run/x.sock: read: connection reset by peer`,
 	} {
