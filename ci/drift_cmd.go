@@ -14,6 +14,7 @@ import (
 	"github.com/millrace-ci/millrace/pipelines"
 	"github.com/millrace-ci/millrace/pipelines/drift"
 	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/step"
 )
 
 type driftCmd struct {
@@ -114,7 +115,8 @@ func (c *driftCmd) table(source, which, given, configured string) (func(*dagger.
 		case info.IsDir():
 			return drift.FromFolder(client.Host().Directory(path), where)
 		default:
-			return drift.FromFile(client.Host().File(path), where)
+			folder := client.Host().Directory(filepath.Dir(path), dagger.HostDirectoryOpts{Include: []string{filepath.Base(path)}})
+			return drift.FromFile(step.File(client, folder, filepath.Base(path)), where)
 		}
 	}, nil
 }

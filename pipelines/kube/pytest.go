@@ -46,7 +46,7 @@ func (s Smoke) pytest(ctx context.Context, c *dagger.Client, check project.Smoke
 	bundle, err := c.Container().From(base).
 		WithMountedCache("/root/.cache/pip", c.CacheVolume("millrace-pip")).
 		WithExec(argv).
-		WithDirectory("/bundle/source/"+folder, s.Source.Directory(folder)).
+		WithDirectory("/bundle/source/"+folder, step.Folder(c, s.Source, folder)).
 		WithExec([]string{"tar", "--create", "--gzip", "--file", "/bundle.tgz", "--directory", "/bundle", "."}).
 		File("/bundle.tgz").Sync(ctx)
 	if err != nil {
