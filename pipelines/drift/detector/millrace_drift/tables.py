@@ -99,11 +99,9 @@ def files(path: Path) -> list[Path]:
     """Return the files of a table: the path itself, or the tables in a folder, in their order."""
     if not path.is_dir():
         return [path]
-    found = sorted(
-        p
-        for p in path.rglob("*")
-        if p.is_file() and p.suffix[1:] in GLUED and p.name[0] not in "._"
-    )
+    everything = sorted(p for p in path.rglob("*") if p.is_file() and p.name[0] not in "._")
+    # The only file there is the table, whatever it is called.
+    found = [p for p in everything if p.suffix[1:] in GLUED or len(everything) == 1]
     if not found:
         raise Unusable("the folder has no table: put .csv or .parquet files into it")
     return found

@@ -204,6 +204,10 @@ def test_formats_give_the_same(tmp_path: Path) -> None:
         part = {name: values[i * 1_000 : (i + 1) * 1_000] for name, values in held.items()}
         save(folder / f"{i}.parquet", part)
     others.append(read(folder, Reading()))
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / "download").write_bytes((tmp_path / "t.csv").read_bytes())
+    others.append(read(alone, Reading()))
     for other in others:
         assert other.rows == table.rows == 2_000
         for name, column_ in table.columns.items():
