@@ -191,7 +191,7 @@ func (m *Millrace) run(ctx context.Context, make build, r request) (*graph.Resul
 	if err := g.Check(r.options()...); err != nil {
 		return nil, report.Run{}, usageError{err}
 	}
-	result, run := m.record(ctx, in, g, r)
+	result, run := m.record(ctx, in, g.Graph, r)
 	return result, run, nil
 }
 
