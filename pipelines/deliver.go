@@ -259,5 +259,8 @@ func DeployDryRun(ctx context.Context, in Inputs, environment string) (kube.Roll
 	}
 	d := Deploy(in, e, nil)
 	d.DryRun = true
+	for _, i := range in.Project.Images {
+		d.Images[i.Name] = ""
+	}
 	return d.Run(ctx, in.Client, in.Source)
 }

@@ -195,7 +195,7 @@ func (m *Millrace) run(ctx context.Context, make build, r request) (*graph.Resul
 	if err := check(g, r); err != nil {
 		return nil, report.Run{}, err
 	}
-	result, run := m.record(ctx, in, g, r)
+	result, run := m.record(ctx, in, g.Graph, r)
 	return result, run, nil
 }
 

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -48,7 +49,8 @@ type Deploy struct {
 	Cluster Cluster
 	// Manifests say where the objects are written.
 	Manifests Manifests
-	// Images are references by digest, by the images' names. Containers that name one of these images get it.
+	// Images are references by digest, by the images' names. Containers that name one of these images get it. In a dry run one that is
+	// empty is left as it runs.
 	Images map[string]string
 	// Replicas are numbers of pods by the names of workloads, instead of the manifests'.
 	Replicas map[string]int
@@ -236,8 +238,8 @@ func (r *release) render(ctx context.Context, src *dagger.Directory, d Deploy) (
 	}
 	yieldToAutoscalers(made.objects)
 	images := d.Images
-	if now, running := present(r.own()); d.DryRun && len(images) == 0 && running {
-		images = now.Images // a dry run builds none, and theirs are no change
+	if d.DryRun {
+		images = r.asLive(images)
 	}
 	r.placed = place(made.objects, images)
 	checksum(made.objects)
@@ -253,6 +255,18 @@ func (r *release) render(ctx context.Context, src *dagger.Directory, d Deploy) (
 		r.secretIDs = append(r.secretIDs, o.ID())
 	}
 	return made, found, nil
+}
+
+// asLive returns images with the present references of those that have none: a dry run builds none, and they are no change.
+func (r *release) asLive(images map[string]string) map[string]string {
+	now, _ := present(r.own())
+	all := map[string]string{}
+	for name, reference := range images {
+		if reference = cmp.Or(reference, now.Images[name]); reference != "" {
+			all[name] = reference
+		}
+	}
+	return all
 }
 
 // built are the references that the release puts in, sorted.
