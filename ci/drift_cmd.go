@@ -54,7 +54,7 @@ func (c *driftCmd) Run(ctx context.Context, s *streams) error {
 	var wrong error
 	inputs := func(in pipelines.Inputs) pipelines.DriftInputs {
 		in.Training.Data = c.sourceOfData(in, c.Source)
-		in.Training.Store, wrong = c.storeFlags.store(in, c.Source)
+		in.Training.Store, wrong = c.store(in, c.Source)
 		return pipelines.DriftInputs{
 			Inputs: in, Reference: reference(in.Client), Current: current(in.Client), Store: store, Mode: drift.Mode(c.Retrain),
 			Token: secret(in.Client, "retrain-token", c.Token), Train: pipelines.TrainOnDrift(in),
