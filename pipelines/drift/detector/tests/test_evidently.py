@@ -52,7 +52,7 @@ def fixture_ours(
     paths = [folder / "reference.csv", folder / "current.csv"]
     for table, path in zip(halves, paths):
         table.to_csv(path, index=False)
-    document = measure(*paths, Config(), NOW)
+    document = measure(paths[0], paths[1], Config(), NOW)
     return {column["name"]: column for column in document["columns"]}
 
 
