@@ -29,7 +29,9 @@ const (
 	// clusterStart bounds the start, the first one included, which makes the node's image: minutes on two processors.
 	clusterStart = 45 * time.Minute
 	clusterStop  = time.Minute
-	apiPort      = 6443
+	// clusterSilence is for how long a cluster may not answer, as it does not on a machine that is busy, until it counts as gone.
+	clusterSilence = time.Minute
+	apiPort        = 6443
 )
 
 // keeper looks after the one cluster of "ci cluster". A process of ours holds the session that the cluster lives in,
@@ -127,7 +129,11 @@ func (k *keeper) spawn(ctx context.Context, kind engine.Kind, port int) (*cluste
 		return nil, err
 	}
 	defer log.Close()
-	cmd := exec.Command("/proc/self/exe", "cluster", "hold", string(kind), strconv.Itoa(port))
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(self, "cluster", "hold", string(kind), strconv.Itoa(port))
 	cmd.Stdout, cmd.Stderr = log, log
 	// Its own session: the cluster outlives the terminal and the command that started it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -246,7 +252,7 @@ func (k *keeper) tunnel(ctx context.Context, c *dagger.Client, cluster *dagger.S
 
 // watch returns nil when ctx ends, and an error when the cluster does not answer any more.
 func (k *keeper) watch(ctx context.Context, address string) error {
-	for failures := 0; ; {
+	for answered := time.Now(); ; {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -257,12 +263,9 @@ func (k *keeper) watch(ctx context.Context, address string) error {
 		case ctx.Err() != nil:
 			return nil
 		case err == nil:
-			failures = 0
-		default:
-			// A machine that is busy may miss one.
-			if failures++; failures == 5 {
-				return fmt.Errorf("the cluster is gone: %w", err)
-			}
+			answered = time.Now()
+		case time.Since(answered) > clusterSilence:
+			return fmt.Errorf("the cluster is gone: %w", err)
 		}
 	}
 }

@@ -20,7 +20,7 @@ func kubeTools() Recipe {
 		Base:     "library/debian:" + DebianSuite + "-slim",
 		Programs: []Module{KubeToolsModule},
 		Build: func(base *dagger.Container, in Inputs) *dagger.Container {
-			c := withoutCertificateUpdate(withPackages(base, "curl", "jq"))
+			c := withPackages(withoutCertificateUpdate(base), "curl", "jq")
 			for _, name := range []string{"kubectl", "helm", "kustomize", "kubeconform"} {
 				c = c.WithFile("/usr/bin/"+name, in.Programs[KubeToolsModule].File(name))
 			}
@@ -38,8 +38,7 @@ func k3s() Recipe {
 		Base:     "library/debian:" + DebianSuite + "-slim",
 		Programs: []Module{KubernetesModule, NodeModule},
 		Build: func(base *dagger.Container, in Inputs) *dagger.Container {
-			c := withPackages(base, "containerd", "runc", "containernetworking-plugins", "iptables", "conntrack", "iproute2", "ethtool", "mount", "kmod", "procps")
-			c = withoutCertificateUpdate(c).
+			c := withPackages(withoutCertificateUpdate(base), "containerd", "runc", "containernetworking-plugins", "iptables", "iproute2", "mount", "procps").
 				WithFile("/usr/lib/kubernetes/kubernetes", in.Programs[KubernetesModule].File("kubernetes"))
 			for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet"} {
 				c = c.WithSymlink("kubernetes", "/usr/lib/kubernetes/"+name)

@@ -9,12 +9,16 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-ci/millrace/ci/engine"
 )
 
 // greeter answers with its name on port 8000.
@@ -148,6 +152,19 @@ func TestAStoppedClusterLeavesNothing(t *testing.T) {
 	eventually(t, 30*time.Second, func() bool { return len(processes(t, "--hostname-override="+name)) == 0 }, "a process of the node goes on")
 }
 
+func TestAClusterEndsWithItsSession(t *testing.T) {
+	needsEngine(t)
+	chosen, err := engine.Choose(t.Context(), engine.EmbeddedKind, os.Getenv, engine.Lines(io.Discard))
+	require.NoError(t, err)
+	session, err := chosen.Connect(t.Context(), io.Discard)
+	require.NoError(t, err)
+	name := "node-" + strings.ToLower(rand.Text()[:8])
+	startCluster(t, session, name)
+	require.NotEmpty(t, processes(t, "--hostname-override="+name))
+	require.NoError(t, session.Close())
+	eventually(t, 30*time.Second, func() bool { return len(processes(t, "--hostname-override="+name)) == 0 }, "a process of the node goes on")
+}
+
 // clusterCommand runs "ci cluster", which needs no source.
 func clusterCommand(t *testing.T, args ...string) (string, error) {
 	t.Helper()
@@ -194,6 +211,26 @@ func TestClusterCommand(t *testing.T) {
 	require.Equal(t, "no cluster was running\n", said)
 	_, err = clusterCommand(t, "kubeconfig")
 	require.ErrorContains(t, err, "no cluster is running")
+
+	// One whose process was killed is gone too, and the next one is not kept from starting by what it left.
+	_, err = clusterCommand(t, "up", "--engine", "embedded")
+	require.NoError(t, err)
+	status, err = clusterCommand(t, "status")
+	require.NoError(t, err)
+	var pid int
+	_, after, _ := strings.Cut(status, "(pid ")
+	_, err = fmt.Sscan(strings.TrimRight(strings.Fields(after)[0], ")"), &pid)
+	require.NoError(t, err)
+	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+	eventually(t, 30*time.Second, func() bool {
+		status, err := clusterCommand(t, "status")
+		return err == nil && strings.Contains(status, "not running")
+	}, "the cluster is said to run")
+	_, err = clusterCommand(t, "up", "--engine", "embedded")
+	require.NoError(t, err)
+	text, err = clusterCommand(t, "kubeconfig")
+	require.NoError(t, err)
+	require.Contains(t, versionAt(t, text), "v1.34")
 }
 
 // versionAt asks the API server of a kubeconfig for its version, the way a client on this machine does.
