@@ -169,6 +169,9 @@ func DeployAnyway(in Inputs, environment string) (Inputs, error) {
 	if in.Ref.Event == host.Tag {
 		in.Ref.Branch = orElse(in.Ref.Branch, in.Ref.Tag)
 	}
+	if len(in.Ref.ImageTags()) == 0 {
+		in.Ref.Branch = deployName(e.Name) // of a folder without git; an image has to have some tag
+	}
 	in = PublishAnyway(in)
 	in.Ref.Event = host.Push
 	p := *in.Project

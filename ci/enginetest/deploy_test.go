@@ -477,29 +477,18 @@ func (c *cable) join(in net.Conn) {
 	if err != nil {
 		return
 	}
-	defer out.Close()
 	c.mu.Lock()
-	c.conns[in], c.conns[out] = true, true
+	c.conns[in] = true
 	c.mu.Unlock()
-	done := make(chan struct{}, 2)
-	for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
-		go func() {
-			buffer := make([]byte, 32<<10)
-			for {
-				n, err := pair[0].Read(buffer)
-				if n > 0 {
-					if _, err := pair[1].Write(buffer[:n]); err != nil {
-						break
-					}
-				}
-				if err != nil {
-					break
-				}
-			}
-			done <- struct{}{}
-		}()
-	}
-	<-done
+	go func() {
+		_, _ = io.Copy(in, out)
+		_ = in.Close()
+		// The engine's tunnel ends as a whole when it has something for a connection that was closed on this side: so this one is
+		// read to its end, which may be that of the session.
+		_, _ = io.Copy(io.Discard, out)
+		_ = out.Close()
+	}()
+	_, _ = io.Copy(out, in)
 }
 
 // cut breaks all connections, and lets none through.
