@@ -238,7 +238,7 @@ func (k *keeper) hold(ctx context.Context, e *engine.Engine, port int) (err erro
 
 // tunnel opens a port of this machine that leads to the API server.
 func (k *keeper) tunnel(ctx context.Context, c *dagger.Client, cluster *dagger.Service, port int) (string, error) {
-	tunnel, err := c.Host().Tunnel(cluster, dagger.HostTunnelOpts{Ports: []dagger.PortForward{{Backend: apiPort, Frontend: port}}}).Start(ctx)
+	tunnel, err := c.Host().Tunnel(cluster, dagger.HostTunnelOpts{Ports: []dagger.PortForward{{Backend: apiPort, Frontend: 0}}}).Start(ctx)
 	if err != nil {
 		return "", fmt.Errorf("open a way to the cluster: %w", err)
 	}
@@ -247,7 +247,10 @@ func (k *keeper) tunnel(ctx context.Context, c *dagger.Client, cluster *dagger.S
 		return "", fmt.Errorf("open a way to the cluster: %w", err)
 	}
 	_, number, err := net.SplitHostPort(endpoint)
-	return net.JoinHostPort("127.0.0.1", number), err
+	if err != nil {
+		return "", fmt.Errorf("open a way to the cluster: %w", err)
+	}
+	return front(ctx, port, net.JoinHostPort("127.0.0.1", number))
 }
 
 // watch returns nil when ctx ends, and an error when the cluster does not answer any more.

@@ -49,11 +49,6 @@ func openAPIOf(text []byte) (openAPI, error) {
 	return api, nil
 }
 
-func (a openAPI) knows(id ID) bool {
-	_, found := a.kinds[[2]string{id.APIVersion, id.Kind}]
-	return found
-}
-
 // schema returns the JSON Schema of a kind, with all that it refers to, that allows no field which does not exist.
 func (a openAPI) schema(id ID) (string, bool) {
 	name, found := a.kinds[[2]string{id.APIVersion, id.Kind}]

@@ -31,7 +31,8 @@ func TestSchemaOfAKind(t *testing.T) {
 		"Unrelated": {"type": "object"}
 	}}`))
 	require.NoError(t, err)
-	require.False(t, api.knows(ID{APIVersion: "apps/v1", Kind: "Unicorn"}))
+	_, known := api.schema(ID{APIVersion: "apps/v1", Kind: "Unicorn"})
+	require.False(t, known)
 	text, known := api.schema(ID{APIVersion: "apps/v1", Kind: "Deployment"})
 	require.True(t, known)
 	require.Equal(t, "apps/v1/deployment.json", schemaFile("apps/v1", "Deployment"))
