@@ -130,7 +130,9 @@ def test_champions_in_the_repository_are_what_training_gives(trained: Path, name
     fresh = json.loads((trained / name / "metrics.json").read_text("utf-8"))
     assert fresh["provenance"]["parameters"] == committed["provenance"]["parameters"]
     assert fresh["provenance"]["data_sha256"] == committed["provenance"]["data_sha256"]
-    assert numbers(fresh["metrics"]) == pytest.approx(numbers(committed["metrics"]), abs=1e-3)
+    # Another processor sums in another order, and the optimiser ends a hair's breadth away.
+    expected = pytest.approx(numbers(committed["metrics"]), rel=1e-4, abs=1e-3)
+    assert numbers(fresh["metrics"]) == expected
 
 
 def numbers(value: Any, path: str = "") -> dict[str, float]:
