@@ -147,6 +147,16 @@ func client(t *testing.T) *dagger.Client {
 	return shared.client
 }
 
+// prefetch has images made before a step of the library asks for them, as the program does: the engine does not wait for as
+// long as the largest of them take.
+func prefetch(t *testing.T, images ...string) {
+	t.Helper()
+	chosen, err := engine.Choose(t.Context(), engine.EmbeddedKind, os.Getenv, engine.Lines(os.Stderr))
+	require.NoError(t, err)
+	require.NoError(t, chosen.Ready(t.Context()))
+	chosen.Prefetch(t.Context(), images)
+}
+
 // closeClient ends the shared session, and what runs in it; the next test that wants one gets a new one.
 func closeClient() {
 	stopCluster()

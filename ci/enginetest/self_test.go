@@ -9,6 +9,7 @@ import (
 
 	"github.com/millrace-ci/millrace/pipelines/golang"
 	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/image"
 	"github.com/millrace-ci/millrace/pipelines/step"
 )
 
@@ -17,6 +18,7 @@ func TestSelf(t *testing.T) {
 	needsEngine(t)
 	root, err := filepath.Abs(repository)
 	require.NoError(t, err)
+	prefetch(t, image.GolangciLint, image.Golang)
 	c := client(t)
 	src := c.Host().Directory(root, dagger.HostDirectoryOpts{Exclude: []string{".git", "out", "**/__pycache__", "**/.venv"}})
 
