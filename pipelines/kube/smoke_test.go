@@ -70,7 +70,7 @@ func TestSmokeScript(t *testing.T) {
 	require.NoError(t, err)
 	file := filepath.Join(t.TempDir(), "checks.json")
 	require.NoError(t, os.WriteFile(file, text, 0o600))
-	cmd := exec.Command("python3", "smoke.py", file)
+	cmd := exec.Command(python(t), "smoke.py", file)
 	cmd.Env = append(os.Environ(), "SMOKE_TOKEN=open-sesame")
 	out, err := cmd.Output()
 	require.NoError(t, err)
@@ -106,13 +106,23 @@ func TestSmokeScript(t *testing.T) {
 	require.NotContains(t, string(out), "open-sesame")
 }
 
+// python returns the Python of this machine. Where there is none, the script is only run in pods, by the engine's tests.
+func python(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("no python3 on this machine")
+	}
+	return path
+}
+
 func TestSmokeScriptGivesUp(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "checks.json")
 	check := `{"name": "up", "url": "http://127.0.0.1:1/", "method": "GET", "headers": {}, "body": "", "status": 200, "contains": "",
 		"matches": "", "json": null, "max_latency": 0, "timeout": 1, "secrets": []}`
 	require.NoError(t, os.WriteFile(file, []byte(`{"startup": 1, "checks": [`+check+`, `+check+`]}`), 0o600))
-	out, err := exec.Command("python3", "smoke.py", file).Output()
+	out, err := exec.Command(python(t), "smoke.py", file).Output()
 	require.NoError(t, err)
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	require.Len(t, lines, 2)
