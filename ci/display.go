@@ -145,7 +145,8 @@ func (d *display) observe(e graph.Event) {
 	case graph.Ended:
 		record := e.Record
 		n.record = &record
-		if d.columns == 0 {
+		// A node that was known not to run is no news: the summary says why.
+		if d.columns == 0 && n.skip == "" {
 			// The whole reason comes once more, at the end.
 			fmt.Fprintln(d.w, cut(d.ended(n), logColumns))
 		}
