@@ -44,7 +44,7 @@ func TestOverlaysAndCharts(t *testing.T) {
 	require.Equal(t, graph.Failed, broken.Verdict)
 	require.Contains(t, broken.Reason, "staging: kustomize can't render it: ")
 	require.Contains(t, broken.Reason, "nowhere")
-	require.NotContains(t, broken.Reason, "/work/")
+	require.NotContains(t, broken.Reason, "/manifests/")
 
 	require.Equal(t, graph.Passed, deploy(chart, kube.Manifests{Path: "chart", Values: []string{"staging.yaml"}, Release: "shop"}).Verdict)
 	require.Equal(t, "red", value("shop-settings", "COLOUR"))

@@ -151,8 +151,8 @@ func (r *rendered) read(ctx context.Context, dir *dagger.Directory, files []stri
 // Where the tools that render find the source and leave what they made. What they made is written to files, never to
 // their output, which ends up in logs: there may be Secrets among it.
 const (
-	sourcePath   = "/work/source"
-	renderedPath = "/work/rendered"
+	sourcePath   = "/manifests/source"
+	renderedPath = "/manifests/rendered"
 )
 
 func (r *rendered) overlay(ctx context.Context, c *dagger.Client, src *dagger.Directory, at string) error {
@@ -199,7 +199,7 @@ func (r *rendered) chart(ctx context.Context, c *dagger.Client, src *dagger.Dire
 
 // tool runs a tool that renders. What it refuses is a mistake in the manifests.
 func tool(ctx context.Context, tools *dagger.Container, at, name string, argv []string) (step.Executed, error) {
-	run, err := step.Exec(ctx, tools, "/work/log", name, argv)
+	run, err := step.Exec(ctx, tools, "/manifests/log", name, argv)
 	if err != nil {
 		return run, err
 	}

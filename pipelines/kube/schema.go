@@ -8,7 +8,7 @@ import (
 )
 
 // schemaFolder is where kubeconform finds the schemas, a file a kind.
-const schemaFolder = "/work/schemas"
+const schemaFolder = "/manifests/schemas"
 
 // schemaLocation is the pattern by which kubeconform finds the file of a kind. To it, the group of the core kinds is v1.
 const schemaLocation = schemaFolder + "/{{.Group}}/{{.ResourceAPIVersion}}/{{.ResourceKind}}.json"

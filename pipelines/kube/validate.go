@@ -52,15 +52,15 @@ func validate(ctx context.Context, c *dagger.Client, s *shell, r rendered) ([]re
 		if err != nil {
 			return nil, fmt.Errorf("check %s: %w", id, err)
 		}
-		name := fmt.Sprintf("/work/objects/%d.json", i)
+		name := fmt.Sprintf("/manifests/objects/%d.json", i)
 		tools = tools.WithNewFile(name, string(text))
 		files[name] = o
 	}
 	if len(files) == 0 {
 		return findings, nil
 	}
-	run, err := step.Exec(ctx, tools, "/work/log", "kubeconform",
-		[]string{"kubeconform", "-strict", "-output", "json", "-schema-location", schemaLocation, "/work/objects"})
+	run, err := step.Exec(ctx, tools, "/manifests/log", "kubeconform",
+		[]string{"kubeconform", "-strict", "-output", "json", "-schema-location", schemaLocation, "/manifests/objects"})
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ func TestComplaints(t *testing.T) {
 	require.Equal(t, []string{
 		"spec.template.spec.containers.0: additional properties 'readynessProbe' not allowed",
 		"spec.replicas: got string, want integer",
-	}, complaints(`problem validating schema. Check JSON formatting: jsonschema validation failed with 'file:///work/schemas/apps/v1/deployment.json#' - at '': validation failed   - at '/spec': validation failed     - at '/spec/template/spec/containers/0': additional properties 'readynessProbe' not allowed     - at '/spec/replicas': got string, want integer`))
+	}, complaints(`problem validating schema. Check JSON formatting: jsonschema validation failed with 'file:///manifests/schemas/apps/v1/deployment.json#' - at '': validation failed   - at '/spec': validation failed     - at '/spec/template/spec/containers/0': additional properties 'readynessProbe' not allowed     - at '/spec/replicas': got string, want integer`))
 	require.Equal(t, []string{"could not find schema for X"}, complaints("could not find schema for X"))
 	require.Equal(t, []string{"missing property 'spec'"}, complaints(`jsonschema validation failed with 'x#' - at '': missing property 'spec'`))
 	require.Empty(t, complaints(""))

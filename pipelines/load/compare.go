@@ -218,7 +218,7 @@ func Compare(run Record, accepted []Record, tolerance Tolerance) Comparison {
 		centers[m] = median(whole[m])
 	}
 
-	rng := rand.New(rand.NewPCG(uint64(run.requests()), uint64(len(run.Blocks)))) //nolint:gosec // a draw that can be repeated is wanted
+	rng := rand.New(rand.NewPCG(uint64(run.requests()), uint64(len(run.Blocks)))) // a draw that can be repeated is wanted
 	changes := make([][]float64, len(measures))
 	for range resamples {
 		i, j := rng.IntN(len(same)), rng.IntN(len(same))

@@ -1,6 +1,7 @@
 package project
 
 import (
+	"errors"
 	"fmt"
 	"net/mail"
 	"regexp"
@@ -160,7 +161,8 @@ func (c *config) validateEmail(at string, n Notification) error {
 
 // hideText takes the offending line out of an error.
 func hideText(err error) error {
-	if e, ok := err.(*ConfigError); ok { //nolint:errorlint // it was just made, and nothing wraps it
+	var e *ConfigError
+	if errors.As(err, &e) {
 		e.Text = ""
 	}
 	return err
