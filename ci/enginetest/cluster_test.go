@@ -93,6 +93,13 @@ func TestCluster(t *testing.T) {
 		}
 	})
 
+	// The node's rules for services may be a second behind the rollout.
+	eventually(t, 30*time.Second, func() bool {
+		_, err := kubectlOn(t.Context(), t, cluster(t), "", "exec", "--namespace", ns, "deployment/greeter", "--", "python3", "-c",
+			"import socket, sys; socket.create_connection((sys.argv[1], 80), 5)", "greeter."+ns+".svc.cluster.local")
+		return err == nil
+	}, "the service takes no connection")
+
 	fetch := "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())"
 	t.Run("a service answers pods by its name", func(t *testing.T) {
 		said := kubectl(t, "exec", "--namespace", ns, "deployment/greeter", "--", "python3", "-c", fetch, "http://greeter."+ns+".svc.cluster.local/")
@@ -106,7 +113,6 @@ func TestCluster(t *testing.T) {
 	t.Run("a node port answers containers beside the cluster", func(t *testing.T) {
 		tools, err := cluster(t).Tools(t.Context(), client(t))
 		require.NoError(t, err)
-		// The node's rules may be a second behind the rollout.
 		said, err := tools.WithExec([]string{"curl", "--silent", "--show-error", "--fail", "--retry", "10", "--retry-connrefused", "http://" + cluster(t).Host + ":30080/"}).Stdout(t.Context())
 		require.NoError(t, err)
 		require.Contains(t, said, "hello from greeter-")

@@ -133,6 +133,8 @@ func TestProfiles(t *testing.T) {
 	for _, text := range []string{kubelet(0, "1000000000"), kubelet(10, "3000000000"), kubelet(10, "3000000000"), kubelet(20, "13000000000"), "forbidden"} {
 		all = append(all, parseKubelet(text, "shop")...)
 	}
+	require.False(t, suffices(all[:2]), "a pod without figures counts as one, and one look is no rate")
+	require.True(t, suffices(all))
 	got := profiles(all)
 	require.Len(t, got, 1)
 	require.Equal(t, "api-1", got[0].Pod)

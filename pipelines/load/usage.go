@@ -1,7 +1,6 @@
 package load
 
 import (
-	"cmp"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -23,6 +22,7 @@ var usageScript string
 
 // Reading is what a pod used at a time.
 type Reading struct {
+	// When is zero for a pod that nobody has looked at yet.
 	When time.Time `json:"when"`
 	Pod  string    `json:"pod"`
 	// CPUSeconds is the pod's counter of processor time; 0 where only Cores is known.
@@ -53,34 +53,60 @@ type Point struct {
 	Memory  float64 `json:"memoryMiB"`
 }
 
+// afterglow is how long a watch goes on after the end of a load that was too short for the kubelets to look twice.
+const afterglow = 25 * time.Second
+
 // watch reads what the pods of a namespace use, every two seconds, until done is closed. It says why if it can't.
 //
 // The kubelets are asked through the API server, which takes the right to read nodes/proxy; else the metrics API, if the
 // cluster has one. The kubelets themselves look every ten seconds or so, by default.
 func watch(ctx context.Context, c *dagger.Client, cluster kube.Cluster, namespace string, done <-chan struct{}) ([]Reading, string) {
-	ctx, cancel := context.WithCancel(ctx)
+	batch, cancel := context.WithCancel(ctx)
 	defer cancel()
+	var readings []Reading
 	go func() {
 		select {
 		case <-done:
 			cancel()
-		case <-ctx.Done():
+		case <-batch.Done():
 		}
 	}()
-	var readings []Reading
-	why := ""
-	for ctx.Err() == nil {
-		some, problem, err := read(ctx, c, cluster, namespace)
+	for batch.Err() == nil {
+		some, problem, err := read(batch, c, cluster, namespace)
 		switch {
-		case ctx.Err() != nil: // the last batch was cut off
+		case batch.Err() != nil: // the last batch was cut off
 		case err != nil:
 			return readings, err.Error()
-		case len(some) == 0:
+		case len(some) == 0 && problem != "":
 			return readings, problem
 		}
 		readings = append(readings, some...)
 	}
-	return readings, why
+	late, end := context.WithTimeout(ctx, afterglow)
+	defer end()
+	for late.Err() == nil && len(readings) > 0 && !suffices(readings) {
+		some, _, err := read(late, c, cluster, namespace)
+		if err != nil {
+			break
+		}
+		readings = append(readings, some...)
+	}
+	return readings, "the kubelets did not look at the pods in time"
+}
+
+// suffices tells whether some pod was looked at twice: the processor's use is the difference between two looks.
+func suffices(readings []Reading) bool {
+	first := map[string]time.Time{}
+	for _, r := range readings {
+		if r.When.IsZero() {
+			continue
+		}
+		if when, seen := first[r.Pod]; seen && !when.Equal(r.When) {
+			return true
+		}
+		first[r.Pod] = r.When
+	}
+	return false
 }
 
 // read takes a batch of readings: a container for each one would cost more than what is measured.
@@ -118,7 +144,7 @@ func read(ctx context.Context, c *dagger.Client, cluster kube.Cluster, namespace
 	if err != nil {
 		return nil, "", err
 	}
-	return all, cmp.Or(last(said), "the cluster says nothing of them"), nil
+	return all, last(said), nil
 }
 
 // parseKubelet reads a kubelet's stats/summary.
@@ -131,7 +157,7 @@ func parseKubelet(text, namespace string) []Reading {
 				Total *float64  `json:"usageCoreNanoSeconds"`
 			} `json:"cpu"`
 			Memory struct {
-				WorkingSet float64 `json:"workingSetBytes"`
+				WorkingSet *float64 `json:"workingSetBytes"`
 			} `json:"memory"`
 		} `json:"pods"`
 	}
@@ -140,9 +166,15 @@ func parseKubelet(text, namespace string) []Reading {
 	}
 	var all []Reading
 	for _, p := range answer.Pods {
-		if p.PodRef.Namespace == namespace && p.CPU.Total != nil && !isOurs(p.PodRef.Name) {
-			all = append(all, Reading{When: p.CPU.Time, Pod: p.PodRef.Name, CPUSeconds: *p.CPU.Total / 1e9, Memory: p.Memory.WorkingSet})
+		if p.PodRef.Namespace != namespace || isOurs(p.PodRef.Name) {
+			continue
 		}
+		reading := Reading{Pod: p.PodRef.Name}
+		// A pod that just began has an entry, and no figures yet, or zeros.
+		if p.CPU.Total != nil && p.Memory.WorkingSet != nil && *p.Memory.WorkingSet > 0 {
+			reading = Reading{When: p.CPU.Time, Pod: p.PodRef.Name, CPUSeconds: *p.CPU.Total / 1e9, Memory: *p.Memory.WorkingSet}
+		}
+		all = append(all, reading)
 	}
 	return all
 }
@@ -198,6 +230,9 @@ func profiles(readings []Reading) []Profile {
 	byPod := map[string][]Reading{}
 	var first time.Time
 	for _, r := range readings {
+		if r.When.IsZero() {
+			continue
+		}
 		byPod[r.Pod] = append(byPod[r.Pod], r)
 		if first.IsZero() || r.When.Before(first) {
 			first = r.When
