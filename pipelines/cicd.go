@@ -114,8 +114,7 @@ func CICD(in Inputs) CICDGraph {
 	}, graph.Needs(build), graph.After(test, security), graph.When(publishes, why),
 		graph.Doc("push the images to "+orElse(in.Registry.Address, "a registry")), graph.Retry(5, 2*time.Second), graph.Timeout(30*time.Minute))
 	all := CICDGraph{Graph: g, Lint: lint, Test: test, Security: security, Build: build, Coverage: coverage, Publish: publish}
-	all.Deploys = addDeploys(all, in)
-	all.LoadTests = addLoadTests(all, in)
+	addDelivery(&all, in)
 	all.Notify = Notify(g, in)
 	return all
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/host"
 	"github.com/millrace-ci/millrace/pipelines/image"
 	"github.com/millrace-ci/millrace/pipelines/kube"
+	"github.com/millrace-ci/millrace/pipelines/load"
 	"github.com/millrace-ci/millrace/pipelines/project"
 	"github.com/millrace-ci/millrace/pipelines/step"
 )
@@ -41,9 +42,10 @@ const defaultWait = 10 * time.Minute
 // deployName is the name of the node that deploys to an environment.
 func deployName(environment string) string { return "deploy-" + environment }
 
-// addDeploys adds a node for each environment. What they deploy are the images that publish has pushed, by digest.
-func addDeploys(g CICDGraph, in Inputs) map[string]*graph.Node[kube.Rollout] {
-	nodes := map[string]*graph.Node[kube.Rollout]{}
+// addDelivery adds for each environment a node that deploys, by digest, the images that publish has pushed, and one that puts it
+// under load, if it has a load test. An environment whose gates name another one comes after both of that.
+func addDelivery(g *CICDGraph, in Inputs) {
+	g.Deploys, g.LoadTests = map[string]*graph.Node[kube.Rollout]{}, map[string]*graph.Node[load.Result]{}
 	var cluster *graph.Node[kube.Cluster]
 	if in.Delivery.Ephemeral != nil && len(in.Project.Environments) > 0 {
 		cluster = graph.Add(g.Graph, "cluster", in.Delivery.Ephemeral, graph.Doc("start a throw-away cluster"), graph.Retry(2, time.Second))
@@ -58,13 +60,18 @@ func addDeploys(g CICDGraph, in Inputs) map[string]*graph.Node[kube.Rollout] {
 		if built {
 			options = append(options, graph.Needs(g.Publish))
 		}
-		if e.Gates != nil && nodes[e.Gates.From] != nil {
-			options = append(options, graph.After(nodes[e.Gates.From]))
+		if e.Gates != nil {
+			if before := g.Deploys[e.Gates.From]; before != nil {
+				options = append(options, graph.After(before))
+			}
+			if before := g.LoadTests[e.Gates.From]; before != nil {
+				options = append(options, graph.After(before))
+			}
 		}
 		if cluster != nil {
 			options = append(options, graph.Needs(cluster))
 		}
-		nodes[e.Name] = graph.Add(g.Graph, deployName(e.Name), func(ctx context.Context) (kube.Rollout, error) {
+		deployed := graph.Add(g.Graph, deployName(e.Name), func(ctx context.Context) (kube.Rollout, error) {
 			var images map[string]image.Published
 			if built {
 				images = g.Publish.Value().Images
@@ -79,8 +86,14 @@ func addDeploys(g CICDGraph, in Inputs) map[string]*graph.Node[kube.Rollout] {
 			}
 			return d.Run(ctx, in.Client, in.Source)
 		}, options...)
+		g.Deploys[e.Name] = deployed
+		if e.Load != nil {
+			g.LoadTests[e.Name] = graph.Add(g.Graph, loadName(e.Name), func(ctx context.Context) (load.Result, error) {
+				to := deployed.Value()
+				return Load(in, e, to.Namespace, false).Run(ctx, in.Client, in.Source, to.Cluster)
+			}, graph.Needs(deployed), graph.Doc("put "+e.Name+" under load"), graph.Timeout(loadTimeout(e)+15*time.Minute))
+		}
 	}
-	return nodes
 }
 
 // deployTimeout leaves time to wait for another run, to come up, to be checked, and to go back.

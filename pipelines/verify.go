@@ -66,22 +66,6 @@ func LoadTest(in Inputs, environment string, accept bool) (*graph.Graph, error) 
 // loadName is the name of the node that puts an environment under load.
 func loadName(environment string) string { return "load-test-" + environment }
 
-// addLoadTests adds a node for each environment that has a load test, which runs when something was deployed there.
-func addLoadTests(g CICDGraph, in Inputs) map[string]*graph.Node[load.Result] {
-	nodes := map[string]*graph.Node[load.Result]{}
-	for _, e := range in.Project.Environments {
-		deployed := g.Deploys[e.Name]
-		if e.Load == nil || deployed == nil {
-			continue
-		}
-		nodes[e.Name] = graph.Add(g.Graph, loadName(e.Name), func(ctx context.Context) (load.Result, error) {
-			to := deployed.Value()
-			return Load(in, e, to.Namespace, false).Run(ctx, in.Client, in.Source, to.Cluster)
-		}, graph.Needs(deployed), graph.Doc("put "+e.Name+" under load"), graph.Timeout(loadTimeout(e)+15*time.Minute))
-	}
-	return nodes
-}
-
 // verificationImages are what the checks of an environment run in.
 func verificationImages(e project.Environment, runs func(node string) bool) []string {
 	var refs []string

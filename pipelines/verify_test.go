@@ -88,6 +88,19 @@ func TestLoadTestsFollowDeploys(t *testing.T) {
 	g := CICD(in)
 	require.Len(t, g.LoadTests, 1)
 	require.NotNil(t, g.LoadTests["staging"])
+	in.Project.Environments[1].Gates.From = "staging"
+	require.Equal(t, []string{"test", "security", "deploy-staging", "load-test-staging"}, after(CICD(in).Graph, "deploy-production"),
+		"what staging does not bear does not go on")
 	all := func(string) bool { return true }
 	require.Subset(t, References(in.Project, all), []string{"grafana/k6:1.6.1", "python:3.11-slim", "alpine/k8s:1.34.4"})
+}
+
+// after are the nodes that a node comes after.
+func after(g *graph.Graph, name string) []string {
+	for _, n := range g.Plan().Nodes {
+		if n.Name == name {
+			return n.After
+		}
+	}
+	return nil
 }

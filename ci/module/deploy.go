@@ -19,6 +19,10 @@ type target struct {
 	environment string
 	kubeconfig  *dagger.Secret
 	server      *dagger.Service
+	// source is the kubeconfig of the environment that images come from; the same as kubeconfig if it is nil.
+	source *dagger.Secret
+	// approval is a signed approval, if there is one.
+	approval *dagger.Secret
 }
 
 // cluster returns the cluster of a kubeconfig. server, if it is given, is what the kubeconfig's address stands for.
@@ -91,8 +95,33 @@ func (m *Millrace) at(ctx context.Context, t target, r request) (pipelines.Input
 		return in, nil
 	}
 	k, err := t.cluster(ctx, c)
+	if err != nil {
+		return in, err
+	}
 	in.Delivery.Clusters = map[string]kube.Cluster{t.environment: k}
-	return in, err
+	if t.approval != nil {
+		text, err := t.approval.Plaintext(ctx)
+		if err != nil {
+			return in, fmt.Errorf("read the approval: %w", err)
+		}
+		in.Delivery.Approval = []byte(text)
+	}
+	e, found := in.Project.Environment(t.environment)
+	if !found || e.Gates == nil || e.Gates.From == "" {
+		return in, nil
+	}
+	return in, t.addSource(ctx, c, in, e.Gates.From)
+}
+
+// addSource adds the cluster of the environment that images come from.
+func (t target) addSource(ctx context.Context, c *sdk.Client, in pipelines.Inputs, environment string) error {
+	if t.source == nil {
+		in.Delivery.Clusters[environment] = in.Delivery.Clusters[t.environment]
+		return nil
+	}
+	k, err := target{environment: environment, kubeconfig: t.source, server: t.server}.cluster(ctx, c)
+	in.Delivery.Clusters[environment] = k
+	return err
 }
 
 // graphAt runs a graph on an environment, and says how that went.
@@ -157,8 +186,14 @@ func (m *Millrace) Deploy(
 	// Only say what would change.
 	// +optional
 	dryRun bool,
+	// Kubeconfig of the environment that the gates name under from; kubeconfig if left out.
+	// +optional
+	fromKubeconfig *dagger.Secret,
+	// Signed approval, as "ci approve" prints it.
+	// +optional
+	approval *dagger.Secret,
 ) (string, error) {
-	t := target{environment, kubeconfig, server}
+	t := target{environment: environment, kubeconfig: kubeconfig, server: server, source: fromKubeconfig, approval: approval}
 	r := request{
 		source: source, config: config, event: event, ref: ref, sha: sha, git: git,
 		registry: registry, registryUser: registryUser, registryPassword: registryPassword, only: []string{"deploy-" + environment},
@@ -208,7 +243,7 @@ func (m *Millrace) Rollback(
 	// +optional
 	toRevision int,
 ) (string, error) {
-	return m.graphAt(ctx, target{environment, kubeconfig, server}, request{source: source, config: config}, func(in pipelines.Inputs) (*graph.Graph, error) {
+	return m.graphAt(ctx, target{environment: environment, kubeconfig: kubeconfig, server: server}, request{source: source, config: config}, func(in pipelines.Inputs) (*graph.Graph, error) {
 		return pipelines.Rollback(in, environment, toRevision)
 	})
 }
@@ -233,7 +268,7 @@ func (m *Millrace) History(
 	// +optional
 	config *dagger.File,
 ) (string, error) {
-	in, err := m.at(ctx, target{environment, kubeconfig, server}, request{source: source, config: config})
+	in, err := m.at(ctx, target{environment: environment, kubeconfig: kubeconfig, server: server}, request{source: source, config: config})
 	if err != nil {
 		return "", failure(err)
 	}
@@ -268,7 +303,7 @@ func (m *Millrace) Status(
 	// +optional
 	config *dagger.File,
 ) (string, error) {
-	in, err := m.at(ctx, target{environment, kubeconfig, server}, request{source: source, config: config})
+	in, err := m.at(ctx, target{environment: environment, kubeconfig: kubeconfig, server: server}, request{source: source, config: config})
 	if err != nil {
 		return "", failure(err)
 	}

@@ -154,7 +154,8 @@ func passed(from string, request Request, releases []Release) (refusal, pass str
 	if failed != nil {
 		return fmt.Sprintf("revision %d of %s had these images and did not pass", failed.Revision, from), ""
 	}
-	return fmt.Sprintf("%s has not passed %s: no release there had %s", plural(len(wanted)), from, strings.Join(short(wanted), ", ")), ""
+	return fmt.Sprintf("%s has not passed %s: no release there had %s; deploy the commit there too, or bring what runs there: ci promote --from %s --to %s",
+		plural(len(wanted)), from, strings.Join(short(wanted), ", "), from, request.Environment), ""
 }
 
 // digests returns the digests of image references, sorted, each once.

@@ -38,7 +38,7 @@ type Approver struct {
 	Key string `yaml:"key" jsonschema:"required,minLength=1"`
 }
 
-// validateGates checks what types alone can't. environments are the names of all.
+// validateGates checks what types alone can't. environments are the names of all, in order.
 func (c *config) validateGates(at, environment string, g *Gates, environments []string) error {
 	if g == nil {
 		return nil
@@ -49,6 +49,9 @@ func (c *config) validateGates(at, environment string, g *Gates, environments []
 	if g.From != "" {
 		if err := c.mustBeOf(at+".from", "environment", g.From, environments); err != nil {
 			return err
+		}
+		if slices.Index(environments, g.From) > slices.Index(environments, environment) {
+			return c.atPath(at+".from", "%s stands below %s: environments are in the order in which images pass them", g.From, environment)
 		}
 	}
 	if w := g.Window; w != nil {
