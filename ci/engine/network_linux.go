@@ -46,7 +46,44 @@ func recordNetwork(dir string) (Network, error) {
 	}
 	// The name of an interface has at most 15 characters.
 	n := Network{Name: "millrace-" + filepath.Base(dir)[:4], CIDR: cidr, Forward: strings.TrimSpace(string(forward)), Chains: chains}
-	return n, writeJSON(filepath.Join(dir, "network.json"), n)
+	if err := n.inherit(dir); err != nil {
+		return Network{}, err
+	}
+	return n, writeJSON(filepath.Join(dir, networkRecord), n)
+}
+
+const networkRecord = "network.json"
+
+// inherit takes over what the host was like before from the record of another engine that has not gone yet: what that one has
+// made of the host is not how the host was.
+func (n *Network) inherit(dir string) error {
+	others, err := filepath.Glob(filepath.Join(filepath.Dir(dir), "*", networkRecord))
+	if err != nil {
+		return err
+	}
+	for _, record := range others {
+		if filepath.Dir(record) == dir {
+			continue
+		}
+		// One that has gone meanwhile, or can't be read, has nothing to say.
+		if other, err := readNetwork(record); err == nil {
+			n.Forward, n.Chains = other.Forward, other.Chains
+			return nil
+		}
+	}
+	return nil
+}
+
+func readNetwork(record string) (Network, error) {
+	data, err := os.ReadFile(record)
+	if err != nil {
+		return Network{}, err
+	}
+	var n Network
+	if err := json.Unmarshal(data, &n); err != nil {
+		return Network{}, fmt.Errorf("read %s: %w", record, err)
+	}
+	return n, nil
 }
 
 // freeNetwork returns a private range that overlaps with no address or route of the host.
@@ -99,17 +136,13 @@ func firewallChains() ([]string, error) {
 // restoreNetwork puts the host's network back to what the record in dir says, and removes the record.
 // Only what the engine made is touched: its bridge, and what the firewall has for addresses of its network.
 func restoreNetwork(dir string) error {
-	record := filepath.Join(dir, "network.json")
-	data, err := os.ReadFile(record)
+	record := filepath.Join(dir, networkRecord)
+	before, err := readNetwork(record)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
-	}
-	var before Network
-	if err := json.Unmarshal(data, &before); err != nil {
-		return fmt.Errorf("read %s: %w", record, err)
 	}
 	if _, err := net.InterfaceByName(before.Name + "0"); err == nil {
 		if out, err := exec.Command("ip", "link", "delete", before.Name+"0").CombinedOutput(); err != nil {

@@ -415,30 +415,16 @@ type cable struct {
 	conns map[net.Conn]bool
 }
 
-var tunnel struct {
-	mu   sync.Mutex
-	ends map[*dagger.Service]string
-}
-
-// wayIn returns an address of this machine's loopback that leads to a cluster's API server, for as long as the session lasts.
+// wayIn returns the address of a cluster's API server on the embedded engine's network, which is a bridge of this machine: past the
+// engine's own tunnels, of which one is closed as a whole when it has something for a connection that is gone.
 func wayIn(t *testing.T, k kube.Cluster) string {
 	t.Helper()
-	tunnel.mu.Lock()
-	defer tunnel.mu.Unlock()
-	if end := tunnel.ends[k.Service]; end != "" {
-		return end
-	}
-	// Not the test's context: the tunnel would end with the test that happens to be the first.
-	ctx := context.Background()
-	started, err := client(t).Host().Tunnel(k.Service, dagger.HostTunnelOpts{Ports: []dagger.PortForward{{Backend: 6443, Frontend: 0}}}).Start(ctx)
+	tools, err := k.Tools(t.Context(), client(t))
 	require.NoError(t, err)
-	end, err := started.Endpoint(ctx)
+	out, err := tools.WithExec([]string{"getent", "ahostsv4", k.Host}).Stdout(t.Context())
 	require.NoError(t, err)
-	if tunnel.ends == nil {
-		tunnel.ends = map[*dagger.Service]string{}
-	}
-	tunnel.ends[k.Service] = end
-	return end
+	address, _, _ := strings.Cut(out, " ")
+	return net.JoinHostPort(address, "6443")
 }
 
 func newCable(t *testing.T, k kube.Cluster) *cable {
@@ -477,16 +463,13 @@ func (c *cable) join(in net.Conn) {
 	if err != nil {
 		return
 	}
+	defer out.Close()
 	c.mu.Lock()
 	c.conns[in] = true
 	c.mu.Unlock()
 	go func() {
 		_, _ = io.Copy(in, out)
 		_ = in.Close()
-		// The engine's tunnel ends as a whole when it has something for a connection that was closed on this side: so this one is
-		// read to its end, which may be that of the session.
-		_, _ = io.Copy(io.Discard, out)
-		_ = out.Close()
 	}()
 	_, _ = io.Copy(out, in)
 }

@@ -1,0 +1,121 @@
+package enginetest
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// machine is a cache folder of its own, as on another machine, that has some of what the engine of the tests has made.
+type machine struct {
+	t     *testing.T
+	cache string
+	env   []string
+}
+
+func newMachine(t *testing.T, parts ...string) machine {
+	t.Helper()
+	own, err := embedded()
+	require.NoError(t, err)
+	folder := t.TempDir()
+	m := machine{t: t, cache: filepath.Join(folder, "cache", "millrace")}
+	require.NoError(t, os.MkdirAll(filepath.Join(m.cache, "bin"), 0o755))
+	for _, part := range parts {
+		found, err := filepath.Glob(filepath.Join(own.Cache, part))
+		require.NoError(t, err)
+		require.NotEmpty(t, found, part)
+		for _, from := range found {
+			to := filepath.Join(m.cache, filepath.Dir(part), filepath.Base(from))
+			out, err := exec.Command("cp", "--archive", "--reflink=auto", from, to).CombinedOutput()
+			require.NoError(t, err, "%s", out)
+		}
+	}
+	m.env = append(m.env, environment...)
+	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH"} {
+		value, err := exec.Command("go", "env", name).Output()
+		require.NoError(t, err)
+		m.env = append(m.env, name+"="+strings.TrimSpace(string(value)))
+	}
+	m.env = append(m.env, "XDG_CACHE_HOME="+filepath.Dir(m.cache), "XDG_RUNTIME_DIR="+filepath.Join(folder, "run"))
+	return m
+}
+
+// engine runs a command of the engine's, and returns what it said.
+func (m machine) engine(argv ...string) (code int, said string) {
+	m.t.Helper()
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Env = m.env
+	out, err := cmd.CombinedOutput()
+	m.t.Logf("%s: %v\n%s", strings.Join(argv[1:], " "), err, out)
+	require.NotNil(m.t, cmd.ProcessState, err)
+	return cmd.ProcessState.ExitCode(), string(out)
+}
+
+func (m machine) programs(pattern string) []string {
+	m.t.Helper()
+	found, err := filepath.Glob(filepath.Join(m.cache, "bin", pattern))
+	require.NoError(m.t, err)
+	return found
+}
+
+func TestSetUpIsKilled(t *testing.T) {
+	needsEngine(t)
+	m := newMachine(t, "bin/engine-*", "sdk")
+	t.Cleanup(func() { m.engine(program, "engine", "down") })
+
+	// Killed in the middle of a build, which does not go on without it.
+	said := newRecord()
+	cmd := exec.Command(program, "engine", "up", "--engine", "embedded")
+	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = m.env, said, said, time.Second
+	require.NoError(t, cmd.Start())
+	said.await(t, "build the registry")
+	require.NoError(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+	require.Empty(t, m.programs("registry-*"), "half a program is taken for a whole one")
+	eventually(t, 10*time.Second, func() bool { return len(processes(t, m.cache)) == 0 }, "a build outlives its command")
+
+	// What a build that was killed has left, and a process number that somebody else has by now.
+	half := filepath.Join(m.cache, "tmp", "registry-bin", "registry")
+	require.NoError(t, os.MkdirAll(filepath.Dir(half), 0o755))
+	require.NoError(t, os.WriteFile(half, []byte("\x7fELF, and no more"), 0o755))
+	code, text := m.engine(program, "engine", "up", "--engine", "embedded")
+	require.Zero(t, code, text)
+	_, text = m.engine(program, "engine", "status")
+	require.Contains(t, text, "running since")
+	code, _ = m.engine(program, "engine", "down")
+	require.Zero(t, code)
+
+	// A program that the disk has lost a part of, as after a power cut.
+	damaged := filepath.Join(m.programs("registry-*")[0], "registry")
+	require.NoError(t, os.Truncate(damaged, 4096))
+	code, text = m.engine(program, "engine", "up", "--engine", "embedded")
+	require.Equal(t, 3, code, text)
+	require.Contains(t, text, damaged)
+	require.Contains(t, text, "remove")
+	require.Less(t, strings.Count(text, "\n"), screenLines)
+	require.NoError(t, os.RemoveAll(filepath.Dir(damaged)))
+	code, text = m.engine(program, "engine", "up", "--engine", "embedded")
+	require.Zero(t, code, text)
+}
+
+func TestFullDisk(t *testing.T) {
+	needsEngine(t)
+	m := newMachine(t)
+	// A file system of its own, and a mount namespace of its own, so that it is gone with the command.
+	small := []string{"unshare", "--mount", "sh", "-c", `mount -t tmpfs -o size=64m none "$XDG_CACHE_HOME" && exec "$0" "$@"`, program, "engine", "up", "--engine", "embedded"}
+	code, said := m.engine(small...)
+	require.Equal(t, 3, code, said)
+	require.Contains(t, said, "GiB free, and the first set-up needs up to 8")
+	require.Contains(t, said, "point XDG_CACHE_HOME elsewhere")
+	left, err := os.ReadFile("/proc/self/mounts")
+	require.NoError(t, err)
+	require.False(t, bytes.Contains(left, []byte(filepath.Dir(m.cache))))
+	require.NoError(t, syscall.Access(m.cache, 2), "the folder is as it was")
+}
