@@ -39,7 +39,7 @@ func TestDelivery(t *testing.T) {
 		require.NotEmpty(t, runs)
 		for _, environment := range []string{"staging", "production"} {
 			require.Contains(t, got.text(t, "reports/deploy-"+environment+"/rollout.txt"), runs, "what was built and scanned is what runs")
-			require.Contains(t, got.text(t, "reports/deploy-"+environment+"/smoke/junit.xml"), "all models are loaded")
+			require.Contains(t, got.text(t, "reports/deploy-"+environment+"/checks/junit.xml"), "all models are loaded")
 			require.Positive(t, got.node(t, "load-test-"+environment).Metrics["requests"])
 		}
 		require.Empty(t, s.Problems())
