@@ -75,9 +75,13 @@ func TestSetUpIsKilled(t *testing.T) {
 	cmd := exec.Command(program, "engine", "up", "--engine", "embedded")
 	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = m.env, said, said, time.Second
 	require.NoError(t, cmd.Start())
-	said.await(t, "build the registry")
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	begun := func() bool { return strings.Contains(said.String(), "build the registry") }
+	eventually(t, longest, func() bool { return begun() || len(ended) > 0 }, "it builds nothing")
+	require.True(t, begun(), "%s", said)
 	require.NoError(t, cmd.Process.Kill())
-	_ = cmd.Wait()
+	<-ended
 	require.Empty(t, m.programs("registry-*"), "half a program is taken for a whole one")
 	eventually(t, 10*time.Second, func() bool { return len(processes(t, m.cache)) == 0 }, "a build outlives its command")
 
