@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/user"
+	"strconv"
 	"time"
 
 	"dagger.io/dagger"
@@ -133,6 +134,7 @@ func (c *deployCmd) Run(ctx context.Context, s *streams) error {
 	if build(ready.inputs(nil, "")); wrong != nil {
 		return wrong
 	}
+	c.again = []string{"deploy", c.Environment}
 	return c.execute(ctx, s, build, graph.Only("deploy-"+c.Environment))
 }
 
@@ -143,6 +145,10 @@ type rollbackCmd struct {
 }
 
 func (c *rollbackCmd) Run(ctx context.Context, s *streams) error {
+	c.again = []string{"rollback", c.Environment}
+	if c.ToRevision > 0 {
+		c.again = append(c.again, "--to-revision", strconv.Itoa(c.ToRevision))
+	}
 	return c.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) {
 		return pipelines.Rollback(in, c.Environment, c.ToRevision)
 	})
@@ -155,6 +161,7 @@ type promoteCmd struct {
 }
 
 func (c *promoteCmd) Run(ctx context.Context, s *streams) error {
+	c.again = []string{"promote", "--from", c.From, "--to", c.To}
 	return c.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) { return pipelines.Promote(in, c.From, c.To) })
 }
 

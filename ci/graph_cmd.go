@@ -88,7 +88,7 @@ type publishCmd struct{ pipeline }
 
 func (c *publishCmd) Run(ctx context.Context, s *streams) error {
 	// Whoever types "publish" wants it published.
-	c.again = "publish"
+	c.again = []string{"publish"}
 	return c.execute(ctx, s, func(in pipelines.Inputs) *graph.Graph { return cicd(pipelines.PublishAnyway(in)) }, graph.Only("publish"))
 }
 

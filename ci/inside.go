@@ -75,8 +75,8 @@ func (p *pipeline) shell(at pipelines.Workplace) []string {
 // rerun is the command line that runs one node of this run again.
 func (p *pipeline) rerun(node string) string {
 	args := []string{"run", node}
-	if p.again != "" {
-		args = []string{p.again}
+	if len(p.again) > 0 {
+		args = slices.Clone(p.again)
 	}
 	args = append(args, p.places()...)
 	for _, flag := range []struct{ name, value, without string }{

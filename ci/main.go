@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"syscall"
 
@@ -117,8 +118,9 @@ func statusOf(err error, ctx context.Context, stderr io.Writer) int {
 		return other.ExitCode() // the other process has said what there is to say
 	}
 	fmt.Fprintf(stderr, "ci: %v\n", err)
+	var tool *exec.ExitError // a program that broke has an exit code too, which says nothing of this one's
 	var coded interface{ ExitCode() int }
-	if errors.As(err, &coded) {
+	if errors.As(err, &coded) && !(errors.As(err, &tool) && coded == any(tool)) {
 		return coded.ExitCode()
 	}
 	return graph.Errored.ExitCode()

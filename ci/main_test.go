@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -102,7 +104,7 @@ func TestPlan(t *testing.T) {
 		names = append(names, n.Name)
 	}
 	require.Equal(t, []string{"lint", "test", "security", "build", "coverage", "publish",
-		"deploy-dev", "deploy-staging", "deploy-production", "load-test-staging", "load-test-production", "notify"}, names)
+		"deploy-dev", "deploy-staging", "load-test-staging", "deploy-production", "load-test-production", "notify"}, names)
 
 	for format, want := range map[string]string{"text": "publish", "mermaid": "flowchart", "svg": "<svg"} {
 		status, stdout, stderr = call("plan", "--engine", "embedded", "--source", example, "--format", format)
@@ -160,4 +162,14 @@ func TestHelp(t *testing.T) {
 	for _, want := range []string{"ci-cd", "engine", "Exit status: 0 passed"} {
 		require.Contains(t, stdout, want)
 	}
+}
+
+func TestTheExitCodeOfAToolIsNotOurs(t *testing.T) {
+	t.Parallel()
+	broke := exec.Command("sh", "-c", "exit 1").Run()
+	require.Error(t, broke)
+	var said bytes.Buffer
+	require.Equal(t, 3, statusOf(fmt.Errorf("build the registry: %w", broke), t.Context(), &said))
+	require.Equal(t, "ci: build the registry: exit status 1\n", said.String())
+	require.Equal(t, 2, statusOf(usageError{fmt.Errorf("no such folder: %w", broke)}, t.Context(), &said))
 }

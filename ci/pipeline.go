@@ -78,8 +78,8 @@ type pipeline struct {
 	deliveryFlags `group:"Where it is deployed:"`
 	runFlags      `group:"How it runs:"`
 
-	// again is the command that runs only the given node again, if that is not "run".
-	again string
+	// again are the words of the command that runs only the given node again, if they are not "run NODE".
+	again []string
 	// last is the run that this one takes up, if it does.
 	last *lastRun
 	// tell is told what a node does; nil on a terminal, whose live display has no room for it.

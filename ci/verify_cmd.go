@@ -13,6 +13,7 @@ type smokeCmd struct {
 }
 
 func (c *smokeCmd) Run(ctx context.Context, s *streams) error {
+	c.again = []string{"smoke", c.Environment}
 	return c.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) { return pipelines.Smoke(in, c.Environment) })
 }
 
@@ -23,6 +24,7 @@ type loadTestCmd struct {
 }
 
 func (c *loadTestCmd) Run(ctx context.Context, s *streams) error {
+	c.again = []string{"load-test", c.Environment}
 	return c.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) {
 		return pipelines.LoadTest(in, c.Environment, c.Accept)
 	})

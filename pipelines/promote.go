@@ -9,6 +9,7 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/graph"
 	"github.com/millrace-ci/millrace/pipelines/image"
 	"github.com/millrace-ci/millrace/pipelines/kube"
+	"github.com/millrace-ci/millrace/pipelines/step"
 )
 
 // Promote returns the graph of one node that deploys to an environment what runs in another, by the same digests: nothing is built.
@@ -39,7 +40,9 @@ func Promote(in Inputs, from, to string) (*graph.Graph, error) {
 		}
 		i := slices.IndexFunc(history, func(r kube.Release) bool { return r.Status == kube.Deployed })
 		if i < 0 {
-			return kube.Rollout{}, &EnvironmentError{fmt.Sprintf("nothing runs in %s that could be promoted: deploy there first", from)}
+			return kube.Rollout{Result: step.Result{
+				Verdict: graph.Failed, Reason: fmt.Sprintf("nothing runs in %s that could be promoted: deploy there first", from),
+			}}, nil
 		}
 		in := in
 		in.Ref.SHA, in.Ref.Author = history[i].Commit, history[i].Author

@@ -69,8 +69,9 @@ environments:
 	commit := []string{"--sha", sha, "--ref", "main", "--event", "push"}
 
 	early := ci(t, dir, append([]string{"promote", "--from", "staging", "--to", "production"}, commit...), env)
-	require.Equal(t, 2, early.code)
+	require.Equal(t, 1, early.code)
 	require.Contains(t, early.stdout, "nothing runs in staging that could be promoted: deploy there first")
+	require.Contains(t, early.stdout, "run it again: "+program+" promote --from staging --to production --source ")
 
 	require.Zero(t, ci(t, dir, append([]string{"deploy", "staging"}, commit...), env).code)
 	runs := kubectl(t, "--namespace", p.namespace, "get", "deployment", "app", "--output", "jsonpath={.spec.template.spec.containers[0].image}")
