@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -10,7 +11,6 @@ import (
 
 	"dagger.io/dagger"
 
-	"github.com/millrace-ci/millrace/ci/state"
 	"github.com/millrace-ci/millrace/pipelines"
 	"github.com/millrace-ci/millrace/pipelines/drift"
 	"github.com/millrace-ci/millrace/pipelines/graph"
@@ -22,7 +22,7 @@ type driftCmd struct {
 	Reference string `placeholder:"TABLE" help:"Table that the model was trained on: a file, a folder of files, or a web address (default: millrace.yaml's)."`
 	Current   string `placeholder:"TABLE" help:"Table of today, in the same forms (default: millrace.yaml's)."`
 	Retrain   string `enum:",no,inline,dispatch" default:"" placeholder:"MODE" help:"On critical drift: no, inline (train in this run) or dispatch (ask another system to) (default: millrace.yaml's, else no)."`
-	State     string `placeholder:"DIR" env:"MILLRACE_STATE" help:"Folder that keeps the history and the reports of all runs (default: none, and only severe drift alerts)."`
+	State     string `placeholder:"DIR|URL" env:"MILLRACE_STATE" help:"Where the history and the reports of all runs are kept: a folder, or s3://, gs://, az:// with bucket and path (default: none, and only severe drift alerts)."`
 	storeFlags
 	tablesFlag
 	Token string `name:"retrain-token-env" placeholder:"VARIABLE" default:"RETRAIN_TOKEN" help:"Environment variable that holds the token for dispatch, never the token itself (default: RETRAIN_TOKEN)."`
@@ -43,22 +43,19 @@ func (c *driftCmd) Run(ctx context.Context, s *streams) error {
 	if err != nil {
 		return err
 	}
-	var store drift.Store
-	if c.State != "" {
-		folder, err := filepath.Abs(c.State)
-		if err != nil {
-			return usageError{err}
-		}
-		store = state.Folder(folder)
-	}
 	var wrong error
 	inputs := func(in pipelines.Inputs) pipelines.DriftInputs {
 		in.Training.Data = c.sourceOfData(in, c.Source)
 		in.Training.Store, wrong = c.store(in, c.Source)
-		return pipelines.DriftInputs{
-			Inputs: in, Reference: reference(in.Client), Current: current(in.Client), Store: store, Mode: drift.Mode(c.Retrain),
+		out := pipelines.DriftInputs{
+			Inputs: in, Reference: reference(in.Client), Current: current(in.Client), Mode: drift.Mode(c.Retrain),
 			Token: secret(in.Client, "retrain-token", c.Token), Train: pipelines.TrainOnDrift(in),
 		}
+		if c.State != "" {
+			kept, err := open(in, c.State)
+			out.Store, wrong = kept, cmp.Or(wrong, err)
+		}
+		return out
 	}
 	planned := inputs(ready.inputs(nil, ""))
 	if wrong != nil {

@@ -140,11 +140,17 @@ func (f storeFlags) store(in pipelines.Inputs, source string) (store.Store, erro
 			address = filepath.Join(source, address)
 		}
 	}
-	switch {
-	case address == "":
+	if address == "" {
 		return nil, nil
+	}
+	return open(in, address)
+}
+
+// open returns the store at an address, or in a folder of this machine.
+func open(in pipelines.Inputs, address string) (store.Store, error) {
+	switch {
 	case strings.HasPrefix(address, "http"):
-		return nil, usagef("models can't be written to %s: use a folder, or s3://, gs:// or az:// with bucket and path", address)
+		return nil, usagef("nothing can be written to %s: use a folder, or s3://, gs:// or az:// with bucket and path", address)
 	case remote(address):
 		if err := store.CheckAddress(address); err != nil {
 			return nil, usageError{err}

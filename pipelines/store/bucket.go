@@ -83,7 +83,7 @@ const settingsFile = "/millrace/settings.json"
 
 // do runs the program. What it does is not answered from the cache, unless cached is true.
 func (b Bucket) do(ctx context.Context, operation string, settings map[string]any, cached bool, prepare func(*dagger.Container) *dagger.Container) (answer, *dagger.Container, error) {
-	ctr, err := image.Toolbox(ctx, b.Client, lock)
+	ctr, err := image.Toolbox(ctx, b.Client, "", lock)
 	if err != nil {
 		return answer{}, nil, err
 	}

@@ -9,15 +9,20 @@ import (
 	"dagger.io/dagger"
 )
 
-// Store keeps files under slash-separated names.
+// Files keeps small files under slash-separated names.
 //
-// Writes of single files are conditional, so that of two runs at once neither loses what the other wrote.
-type Store interface {
+// Writes are conditional, so that of two runs at once neither loses what the other wrote.
+type Files interface {
 	// Read returns a file and its version; no data and an empty version where there is no such file.
 	Read(ctx context.Context, name string) (data []byte, version string, err error)
 	// Write replaces a file whose version still is the one given; an empty version means that there must be no such file.
 	// Otherwise it writes nothing and returns [ErrChanged].
 	Write(ctx context.Context, name string, data []byte, version string) error
+}
+
+// Store keeps folders besides.
+type Store interface {
+	Files
 	// Put writes the files of a folder below prefix, and reads them back: it returns without an error only when every
 	// file that is there has the SHA-256 that digests has for its path. Files that are there already are not written again.
 	Put(ctx context.Context, prefix string, dir *dagger.Directory, digests map[string]string) error
