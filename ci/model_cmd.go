@@ -31,7 +31,7 @@ type modelCmd struct {
 type modelFlags struct {
 	sourceFlags
 	storeFlags
-	Engine engine.Kind `enum:"auto,session,runner,runtime,embedded" default:"auto" help:"Engine, for a bucket: auto, session, runner, runtime or embedded (default: auto)."`
+	Engine engine.Kind `enum:"auto,session,runner,runtime,embedded" default:"auto" help:"Engine, for a bucket or registry: auto, session, runner, runtime or embedded (default: auto)."`
 }
 
 // registry opens the store, and hands it to do.

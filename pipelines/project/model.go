@@ -126,7 +126,7 @@ type Gate struct {
 
 // Artifacts says where models and reports are kept.
 type Artifacts struct {
-	// Store is a folder, or an address such as s3://bucket/path, gs://bucket/path or az://container/path.
+	// Store is a folder, or an address such as s3://bucket/path, gs://bucket/path, az://container/path or oci://host/repository.
 	Store string `yaml:"store,omitempty"`
 	// Endpoint of an S3-compatible server, such as https://s3.example.com.
 	Endpoint string `yaml:"endpoint,omitempty"`
