@@ -25,6 +25,7 @@ type driftCmd struct {
 	Retrain   string `enum:",no,inline,dispatch" default:"" placeholder:"MODE" help:"On critical drift: no, inline (train in this run) or dispatch (ask another system to) (default: millrace.yaml's, else no)."`
 	State     string `placeholder:"DIR|URL" env:"MILLRACE_STATE" help:"Where the history and the reports of all runs are kept: a folder, s3://, gs://, az:// with bucket and path, or oci:// with host and repository (default: none, and only severe drift alerts)."`
 	storeFlags
+	mlflowFlag
 	tablesFlag
 	Token string `name:"retrain-token-env" placeholder:"VARIABLE" default:"RETRAIN_TOKEN" help:"Environment variable that holds the token for dispatch, never the token itself (default: RETRAIN_TOKEN)."`
 }
@@ -48,6 +49,8 @@ func (c *driftCmd) Run(ctx context.Context, s *streams) error {
 	inputs := func(in pipelines.Inputs) pipelines.DriftInputs {
 		in.Training.Data = c.sourceOfData(in, c.Source)
 		in.Training.Store, wrong = c.store(in, c.Source)
+		mlflow, err := c.mlflow(in)
+		in.Training.MLflow, wrong = mlflow, cmp.Or(wrong, err)
 		out := pipelines.DriftInputs{
 			Inputs: in, Reference: reference(in), Current: current(in), Mode: drift.Mode(c.Retrain),
 			Token: secret(in.Client, "retrain-token", c.Token), Train: pipelines.TrainOnDrift(in),

@@ -23,6 +23,11 @@ type storeFlags struct {
 	Store string `placeholder:"DIR|URL" help:"Where models are kept: a folder, s3://, gs://, az:// with bucket and path, or oci:// with host and repository (default: millrace.yaml's, under artifacts)."`
 }
 
+// mlflowFlag says whom to tell of champions.
+type mlflowFlag struct {
+	MLflow string `name:"mlflow" placeholder:"URL" help:"Tracking server of MLflow whose model registry is told of every champion too (default: millrace.yaml's, under artifacts, else none)."`
+}
+
 // tablesFlag says where the tables are that models are trained on.
 type tablesFlag struct {
 	Data string `placeholder:"DIR|URL" help:"Where the tables that models are trained on are: a folder, http(s)://, s3://, gs://, az://, or an artifact, oci://HOST/REPOSITORY:TAG (default: the folder data of the source)."`
@@ -31,6 +36,7 @@ type tablesFlag struct {
 type trainingCmd struct {
 	pipeline
 	storeFlags
+	mlflowFlag
 	tablesFlag
 	Model []string `placeholder:"NAME" help:"Train only these models."`
 	selection
@@ -46,6 +52,9 @@ func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
 		wrong = pipelines.CheckModels(in.Project, c.Model)
 		if wrong == nil {
 			in.Training.Store, wrong = c.store(in, c.Source)
+		}
+		if wrong == nil {
+			in.Training.MLflow, wrong = c.mlflow(in)
 		}
 		return pipelines.Training(in).Graph
 	}
@@ -166,6 +175,15 @@ func (f storeFlags) store(in pipelines.Inputs, source string) (store.Store, erro
 		return nil, nil
 	}
 	return open(in, address)
+}
+
+// mlflow returns the server that is told of champions; without an address where nobody said.
+func (f mlflowFlag) mlflow(in pipelines.Inputs) (model.MLflow, error) {
+	m := model.MLflow{URL: cmp.Or(f.MLflow, in.Project.Artifacts.MLflow), User: os.Getenv("MLFLOW_TRACKING_USERNAME"), Credentials: secrets(in.Client, model.MLflowVariables)}
+	if err := m.Check(); err != nil {
+		return m, usageError{err}
+	}
+	return m, nil
 }
 
 // open returns the store at an address, or in a folder of this machine.

@@ -65,6 +65,12 @@ func (m *Millrace) Training(
 	// Password or token for that registry, for example env:REGISTRY_PASSWORD.
 	// +optional
 	registryPassword *dagger.Secret,
+	// Tracking server of MLflow whose model registry is told of every champion; millrace.yaml's if left out.
+	// +optional
+	mlflow string,
+	// Token for MLflow, for example env:MLFLOW_TRACKING_TOKEN.
+	// +optional
+	mlflowTrackingToken *dagger.Secret,
 	// Train only these models.
 	// +optional
 	models []string,
@@ -85,12 +91,12 @@ func (m *Millrace) Training(
 	slackWebhook *dagger.Secret,
 ) (string, error) {
 	t := trainingRequest{
-		data: data, dataURL: dataURL, store: store, models: models,
+		data: data, dataURL: dataURL, store: store, mlflow: mlflow, models: models,
 		access: access{endpoint: endpoint, region: region, registryUser: registryUser, secrets: map[string]*dagger.Secret{
 			"AWS_ACCESS_KEY_ID": awsAccessKeyID, "AWS_SECRET_ACCESS_KEY": awsSecretAccessKey,
 			"GOOGLE_SERVICE_ACCOUNT_KEY": googleServiceAccountKey,
 			"AZURE_STORAGE_ACCOUNT_NAME": azureStorageAccountName, "AZURE_STORAGE_ACCOUNT_KEY": azureStorageAccountKey,
-			"REGISTRY_PASSWORD": registryPassword,
+			"REGISTRY_PASSWORD": registryPassword, "MLFLOW_TRACKING_TOKEN": mlflowTrackingToken,
 		}},
 	}
 	return m.training(ctx, t, request{source: source, config: config, event: event, ref: ref, sha: sha, git: git, slackWebhook: slackWebhook})
@@ -98,10 +104,10 @@ func (m *Millrace) Training(
 
 // trainingRequest is what the training function takes besides.
 type trainingRequest struct {
-	data           *dagger.Directory
-	dataURL, store string
-	access         access
-	models         []string
+	data                   *dagger.Directory
+	dataURL, store, mlflow string
+	access                 access
+	models                 []string
 }
 
 // training runs the training graph and says how that went.
@@ -141,6 +147,14 @@ func (t trainingRequest) inputs(ctx context.Context, c *sdk.Client, in pipelines
 			return out, err
 		}
 		out.Data = source
+	}
+	out.MLflow.URL = cmp.Or(t.mlflow, in.Project.Artifacts.MLflow)
+	if err := out.MLflow.Check(); err != nil {
+		return out, usageError{err}
+	}
+	var err error
+	if out.MLflow.Credentials, err = t.access.credentials(ctx, c, model.MLflowVariables); err != nil {
+		return out, err
 	}
 	address := cmp.Or(t.store, in.Project.Artifacts.Store)
 	if address == "" {

@@ -132,6 +132,8 @@ type Artifacts struct {
 	Endpoint string `yaml:"endpoint,omitempty"`
 	// Region of the bucket.
 	Region string `yaml:"region,omitempty"`
+	// MLflow is the address of a tracking server whose model registry is told of every champion, such as https://mlflow.example.com.
+	MLflow string `yaml:"mlflow,omitempty"`
 }
 
 // ColumnTypes are the values of data.columns.type.
