@@ -1,7 +1,7 @@
-"""Work on a registry of OCI artifacts: oci.py OPERATION SETTINGS. The answer goes to standard output, as JSON.
+"""Work on a registry of OCI artifacts: oci.py OPERATION SETTINGS. The answer goes to a file, as JSON.
 
 SETTINGS is a JSON file; the login comes from the environment. What is wrong with the registry is an answer too:
-{"error": KIND, "text": ...}.
+{"error": KIND, "text": ...}, whose text also goes to standard output.
 
 A name is a tag of one repository: a dot stands for a slash, and two for a dot. A folder is an artifact with a layer for
 each file, whose title is the file's path; a file of its own is an artifact with one layer.
@@ -10,7 +10,6 @@ each file, whose title is the file's path; a file of its own is an artifact with
 import hashlib
 import io
 import json
-import mimetypes
 import os
 import pathlib
 import re
@@ -40,6 +39,15 @@ EMPTY = {
     "mediaType": "application/vnd.oci.empty.v1+json",
     "digest": "sha256:" + hashlib.sha256(b"{}").hexdigest(),
     "size": 2,
+}
+# Python's own list changes with its version, and an artifact's digest with the list.
+TYPES = {
+    ".csv": "text/csv",
+    ".html": "text/html",
+    ".json": "application/json",
+    ".md": "text/markdown",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain",
 }
 KINDS = {401: "denied", 403: "denied", 404: "missing"}
 
@@ -313,7 +321,7 @@ def write(settings):
 
 def media_type(name):
     """Return the type of a file by its name."""
-    return mimetypes.MimeTypes().guess_type(name)[0] or "application/octet-stream"
+    return TYPES.get(pathlib.PurePath(name).suffix, "application/octet-stream")
 
 
 def put(settings):
@@ -439,7 +447,10 @@ def main():
         answer = {"error": refused.kind, "text": str(refused)}
     except (requests.RequestException, OSError, ValueError, tarfile.TarError) as error:
         answer = {"error": "broken", "text": str(error)}
-    json.dump(answer, sys.stdout)
+    pathlib.Path(settings["answer"]).write_text(json.dumps(answer), encoding="utf-8")
+    print(answer.get("text", ""))
+    if settings["strict"] and "error" in answer:
+        raise SystemExit(1)
 
 
 main()

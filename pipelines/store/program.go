@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"dagger.io/dagger"
@@ -45,7 +46,11 @@ type Object struct {
 	Folder bool `json:"folder,omitempty"`
 }
 
-const settingsFile = "/millrace/settings.json"
+const (
+	settingsFile = "/millrace/settings.json"
+	answerFolder = "/answer"
+	answerFile   = answerFolder + "/answer.json"
+)
 
 // do runs the program. What it does is not answered from the cache, unless cached is true.
 func (p program) do(ctx context.Context, operation string, settings map[string]any, cached bool, prepare func(*dagger.Container) *dagger.Container) (answer, *dagger.Container, error) {
@@ -54,6 +59,7 @@ func (p program) do(ctx context.Context, operation string, settings map[string]a
 	if err != nil {
 		return a, nil, err
 	}
+	settings["answer"], settings["strict"] = answerFile, cached
 	text, err := json.Marshal(settings)
 	if err != nil {
 		return a, nil, err
@@ -72,7 +78,16 @@ func (p program) do(ctx context.Context, operation string, settings map[string]a
 	if prepare != nil {
 		ctr = prepare(ctr)
 	}
-	done, err := step.Exec(ctx, ctr, "/answer", operation, []string{image.ToolboxPython, file, operation, settingsFile})
+	argv := []string{image.ToolboxPython, file, operation, settingsFile}
+	if cached {
+		// The engine keeps what ends well only: a failure that was let pass would be the answer of every later run.
+		ctr, err := ctr.WithDirectory(answerFolder, p.client.Directory()).WithExec(argv).Sync(ctx)
+		if err != nil {
+			return a, nil, step.Explain(err)
+		}
+		return a, ctr, nil
+	}
+	done, err := step.Exec(ctx, ctr, answerFolder, operation, argv)
 	if err != nil {
 		return a, nil, err
 	}
@@ -80,12 +95,20 @@ func (p program) do(ctx context.Context, operation string, settings map[string]a
 		said, _ := done.Tail(ctx)
 		return a, nil, fmt.Errorf("the program that talks to %s broke:\n%s", p.where, said)
 	}
-	out, err := done.Stdout(ctx)
+	// Not from its output: the engine blots out secrets there, and a short one is part of many a name and digest.
+	out, err := done.File(ctx, answerFile)
 	if err != nil {
 		return a, nil, err
 	}
 	if err := json.Unmarshal([]byte(out), &a); err != nil {
 		return a, nil, fmt.Errorf("read the answer about %s: %w", p.where, err)
+	}
+	if a.Error != "" {
+		// What people are told, though, from there.
+		if a.Text, err = done.Stdout(ctx); err != nil {
+			return a, nil, err
+		}
+		a.Text = strings.TrimSpace(a.Text)
 	}
 	return a, done.Container, nil
 }
@@ -96,7 +119,7 @@ func downloaded(ctx context.Context, do func(context.Context, string, map[string
 	settings["out"] = "/out"
 	_, ctr, err := do(ctx, "fetch", settings, true, nil)
 	if err != nil {
-		// It may be the answer of an earlier try, from the cache.
+		// Once more, to learn why.
 		_, ctr, err = do(ctx, "fetch", settings, false, nil)
 	}
 	if err != nil {
