@@ -204,7 +204,7 @@ func (c *modelShowCmd) Run(ctx context.Context, s *streams) error {
 		defer table.Flush()
 		for _, row := range [][2]string{
 			{"model", m.Name}, {"version", version}, {"champion", map[bool]string{true: "yes", false: "no"}[version == champion.Version]},
-			{"data", m.Data}, {"commit", orDash(m.Commit)}, {"image", m.Image}, {"command", strings.Join(m.Command, " ")},
+			{"data", m.Data}, {"source", orDash(m.Source)}, {"commit", orDash(m.Commit)}, {"image", m.Image}, {"command", strings.Join(m.Command, " ")},
 		} {
 			fmt.Fprintf(table, "%s\t%s\n", row[0], row[1])
 		}
