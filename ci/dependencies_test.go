@@ -19,7 +19,7 @@ var layers = []struct {
 	packages []string
 }{
 	{"entry points", []string{"ci", "ci/enginetest"}},
-	{"the engine, and what is kept between runs", []string{"ci/engine", "ci/state", "ci/folder"}},
+	{"the engine, and what is kept between runs", []string{"ci/engine", "ci/folder"}},
 	{"what it is made of", []string{"ci/embedded"}},
 	{"the graphs", []string{"pipelines"}},
 	{"steps that use other steps", []string{"pipelines/load"}},

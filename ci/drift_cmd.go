@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -10,20 +11,21 @@ import (
 
 	"dagger.io/dagger"
 
-	"github.com/millrace-ci/millrace/ci/state"
 	"github.com/millrace-ci/millrace/pipelines"
 	"github.com/millrace-ci/millrace/pipelines/drift"
 	"github.com/millrace-ci/millrace/pipelines/graph"
 	"github.com/millrace-ci/millrace/pipelines/step"
+	"github.com/millrace-ci/millrace/pipelines/store"
 )
 
 type driftCmd struct {
 	pipeline
-	Reference string `placeholder:"TABLE" help:"Table that the model was trained on: a file, a folder of files, or a web address (default: millrace.yaml's)."`
+	Reference string `placeholder:"TABLE" help:"Table that the model was trained on: a file, a folder of files, a web address, an object s3://, gs:// or az://, or an artifact oci:// (default: millrace.yaml's)."`
 	Current   string `placeholder:"TABLE" help:"Table of today, in the same forms (default: millrace.yaml's)."`
 	Retrain   string `enum:",no,inline,dispatch" default:"" placeholder:"MODE" help:"On critical drift: no, inline (train in this run) or dispatch (ask another system to) (default: millrace.yaml's, else no)."`
-	State     string `placeholder:"DIR" env:"MILLRACE_STATE" help:"Folder that keeps the history and the reports of all runs (default: none, and only severe drift alerts)."`
+	State     string `placeholder:"DIR|URL" env:"MILLRACE_STATE" help:"Where the history and the reports of all runs are kept: a folder, s3://, gs://, az:// with bucket and path, or oci:// with host and repository (default: none, and only severe drift alerts)."`
 	storeFlags
+	mlflowFlag
 	tablesFlag
 	Token string `name:"retrain-token-env" placeholder:"VARIABLE" default:"RETRAIN_TOKEN" help:"Environment variable that holds the token for dispatch, never the token itself (default: RETRAIN_TOKEN)."`
 }
@@ -43,22 +45,21 @@ func (c *driftCmd) Run(ctx context.Context, s *streams) error {
 	if err != nil {
 		return err
 	}
-	var store drift.Store
-	if c.State != "" {
-		folder, err := filepath.Abs(c.State)
-		if err != nil {
-			return usageError{err}
-		}
-		store = state.Folder(folder)
-	}
 	var wrong error
 	inputs := func(in pipelines.Inputs) pipelines.DriftInputs {
 		in.Training.Data = c.sourceOfData(in, c.Source)
 		in.Training.Store, wrong = c.store(in, c.Source)
-		return pipelines.DriftInputs{
-			Inputs: in, Reference: reference(in.Client), Current: current(in.Client), Store: store, Mode: drift.Mode(c.Retrain),
+		mlflow, err := c.mlflow(in)
+		in.Training.MLflow, wrong = mlflow, cmp.Or(wrong, err)
+		out := pipelines.DriftInputs{
+			Inputs: in, Reference: reference(in), Current: current(in), Mode: drift.Mode(c.Retrain),
 			Token: secret(in.Client, "retrain-token", c.Token), Train: pipelines.TrainOnDrift(in),
 		}
+		if c.State != "" {
+			kept, err := open(in, c.State)
+			out.Store, wrong = kept, cmp.Or(wrong, err)
+		}
+		return out
 	}
 	planned := inputs(ready.inputs(nil, ""))
 	if wrong != nil {
@@ -79,7 +80,7 @@ func (c *driftCmd) Run(ctx context.Context, s *streams) error {
 }
 
 // table returns where a table comes from, once there is a client.
-func (c *driftCmd) table(source, which, given, configured string) (func(*dagger.Client) drift.Source, error) {
+func (c *driftCmd) table(source, which, given, configured string) (func(pipelines.Inputs) drift.Source, error) {
 	where := given
 	if where == "" {
 		where = configured
@@ -88,10 +89,13 @@ func (c *driftCmd) table(source, which, given, configured string) (func(*dagger.
 	case where == "":
 		return nil, usagef("there is no %s table: name it with --%s, or in millrace.yaml under drift.%s", which, which, which)
 	case strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://"):
-		return func(*dagger.Client) drift.Source { return drift.FromWeb(where) }, nil
-	case strings.Contains(where, "://"):
-		scheme, _, _ := strings.Cut(where, "://")
-		return nil, usagef("the %s table can't be taken from a %s address: use a file, a folder, or http(s)", which, scheme)
+		return func(pipelines.Inputs) drift.Source { return drift.FromWeb(where) }, nil
+	case remote(where):
+		base, name, err := store.SplitObject(where)
+		if err != nil {
+			return nil, usagef("the %s table: %w", which, err)
+		}
+		return func(in pipelines.Inputs) drift.Source { return drift.FromStore(sourceAt(in, base), name) }, nil
 	}
 	path := where
 	if given == "" {
@@ -108,7 +112,8 @@ func (c *driftCmd) table(source, which, given, configured string) (func(*dagger.
 	case err != nil:
 		return nil, usagef("the %s table %q: %w", which, where, err)
 	}
-	return func(client *dagger.Client) drift.Source {
+	return func(in pipelines.Inputs) drift.Source {
+		client := in.Client
 		switch {
 		case client == nil:
 			return nil // a plan needs none

@@ -75,6 +75,12 @@ func TestMistakesAreSaidBeforeAnyEngineIsAsked(t *testing.T) {
 		"interactive, no terminal":  {[]string{"ci-cd", "--interactive", "--source", example, "--engine", "embedded"}, []string{"--interactive needs a terminal", "shell NODE --source " + example}},
 		"interactive plan":          {[]string{"test", "--interactive", "--dry-run", "--source", example}, []string{"--interactive", "--dry-run"}},
 		"a flag that does nothing":  {[]string{"format", "--parallelism", "2", "--source", example}, []string{"--parallelism"}},
+		"models in an artifact":     {[]string{"training", "--source", example, "--store", "oci://ghcr.io/acme/models:v1"}, []string{"names one artifact", "without a tag"}},
+		"models on a web server":    {[]string{"training", "--source", example, "--store", "https://example.com/models"}, []string{"nothing can be kept at", "oci://HOST/REPOSITORY"}},
+		"state in an artifact":      {[]string{"drift", "--source", example, "--current", file, "--state", "oci://ghcr.io/acme/models:v1"}, []string{"names one artifact"}},
+		"tables at no address":      {[]string{"training", "--source", example, "--data", "ftp://example.com/data"}, []string{"ftp://example.com/data", "oci://HOST/REPOSITORY:TAG"}},
+		"a table in no object":      {[]string{"drift", "--source", example, "--current", "s3://bucket"}, []string{"s3://bucket", "add the object's name"}},
+		"MLflow at no address":      {[]string{"training", "--source", example, "--mlflow", "mlflow.example.com"}, []string{"mlflow.example.com", "https://HOST"}},
 		"unknown form of a plan":    {[]string{"plan", "--source", example, "--format", "gif"}, []string{"--format"}},
 	} {
 		t.Run(name, func(t *testing.T) {

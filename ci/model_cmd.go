@@ -31,11 +31,19 @@ type modelCmd struct {
 type modelFlags struct {
 	sourceFlags
 	storeFlags
-	Engine engine.Kind `enum:"auto,session,runner,runtime,embedded" default:"auto" help:"Engine, for a bucket: auto, session, runner, runtime or embedded (default: auto)."`
+	Engine engine.Kind `enum:"auto,session,runner,runtime,embedded" default:"auto" help:"Engine, for a bucket or registry: auto, session, runner, runtime or embedded (default: auto)."`
 }
 
 // registry opens the store, and hands it to do.
 func (f modelFlags) registry(ctx context.Context, s *streams, do func(model.Registry) error) error {
+	return f.open(ctx, s, nil, func(r model.Registry, _ announcing) error { return do(r) })
+}
+
+// announcing tells MLflow of a model's champion, if there is a server to tell.
+type announcing func(name, version string) error
+
+// open opens the store, and hands it to do with what tells MLflow, if that may be asked for.
+func (f modelFlags) open(ctx context.Context, s *streams, told *mlflowFlag, do func(model.Registry, announcing) error) error {
 	p := &project.Project{}
 	if source, err := f.sourceDir(); err == nil {
 		if found, err := f.detect(source); err == nil {
@@ -45,8 +53,15 @@ func (f modelFlags) registry(ctx context.Context, s *streams, do func(model.Regi
 		}
 	}
 	in := pipelines.Inputs{Project: p}
-	if address := cmp.Or(f.Store, p.Artifacts.Store); remote(address) {
-		// A container talks to a bucket; a folder is looked at without an engine.
+	var mlflow model.MLflow
+	if told != nil {
+		var err error
+		if mlflow, err = told.mlflow(in); err != nil {
+			return err
+		}
+	}
+	if address := cmp.Or(f.Store, p.Artifacts.Store); remote(address) || mlflow.URL != "" {
+		// A container talks to what is remote; a folder is looked at without an engine.
 		chosen, err := engine.Choose(ctx, f.Engine, os.Getenv, s.progress())
 		if err != nil {
 			return usageError{err}
@@ -65,7 +80,19 @@ func (f modelFlags) registry(ctx context.Context, s *streams, do func(model.Regi
 	if kept == nil {
 		return usagef("no store given: name one with --store, or in millrace.yaml under artifacts")
 	}
-	return do(model.Registry{Store: kept})
+	r := model.Registry{Store: kept}
+	return do(r, func(name, version string) error {
+		if mlflow.URL == "" {
+			return nil
+		}
+		// With its credentials, now that there is an engine to keep them.
+		server, err := told.mlflow(in)
+		if err != nil {
+			return err
+		}
+		_, err = model.Announce{MLflow: server, Registry: r, Model: name}.Run(ctx, in.Client, version)
+		return err
+	})
 }
 
 type modelListCmd struct {
@@ -177,7 +204,7 @@ func (c *modelShowCmd) Run(ctx context.Context, s *streams) error {
 		defer table.Flush()
 		for _, row := range [][2]string{
 			{"model", m.Name}, {"version", version}, {"champion", map[bool]string{true: "yes", false: "no"}[version == champion.Version]},
-			{"data", m.Data}, {"commit", orDash(m.Commit)}, {"image", m.Image}, {"command", strings.Join(m.Command, " ")},
+			{"data", m.Data}, {"source", orDash(m.Source)}, {"commit", orDash(m.Commit)}, {"image", m.Image}, {"command", strings.Join(m.Command, " ")},
 		} {
 			fmt.Fprintf(table, "%s\t%s\n", row[0], row[1])
 		}
@@ -192,12 +219,13 @@ func (c *modelShowCmd) Run(ctx context.Context, s *streams) error {
 
 type modelPromoteCmd struct {
 	modelFlags
+	mlflowFlag
 	Name    string `arg:"" help:"Model."`
 	Version string `arg:"" help:"Version, or its first digits."`
 }
 
 func (c *modelPromoteCmd) Run(ctx context.Context, s *streams) error {
-	return c.registry(ctx, s, func(r model.Registry) error {
+	return c.open(ctx, s, &c.mlflowFlag, func(r model.Registry, announce announcing) error {
 		version, err := r.Find(ctx, c.Name, c.Version)
 		if err != nil {
 			return usageError{err}
@@ -206,22 +234,23 @@ func (c *modelPromoteCmd) Run(ctx context.Context, s *streams) error {
 			return err
 		}
 		fmt.Fprintf(s.stdout, "%s: the champion is %s\n", c.Name, model.Short(version))
-		return nil
+		return announce(c.Name, version)
 	})
 }
 
 type modelRollbackCmd struct {
 	modelFlags
+	mlflowFlag
 	Name string `arg:"" help:"Model."`
 }
 
 func (c *modelRollbackCmd) Run(ctx context.Context, s *streams) error {
-	return c.registry(ctx, s, func(r model.Registry) error {
+	return c.open(ctx, s, &c.mlflowFlag, func(r model.Registry, announce announcing) error {
 		version, err := r.Rollback(ctx, c.Name, time.Now())
 		if err != nil {
 			return err
 		}
 		fmt.Fprintf(s.stdout, "%s: the champion is %s again\n", c.Name, model.Short(version))
-		return nil
+		return announce(c.Name, version)
 	})
 }

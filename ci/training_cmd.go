@@ -20,17 +20,23 @@ import (
 
 // storeFlags say where models and reports are kept.
 type storeFlags struct {
-	Store string `placeholder:"DIR|URL" help:"Where models are kept: a folder, or s3://, gs://, az:// with bucket and path (default: millrace.yaml's, under artifacts)."`
+	Store string `placeholder:"DIR|URL" help:"Where models are kept: a folder, s3://, gs://, az:// with bucket and path, or oci:// with host and repository (default: millrace.yaml's, under artifacts)."`
+}
+
+// mlflowFlag says whom to tell of champions.
+type mlflowFlag struct {
+	MLflow string `name:"mlflow" placeholder:"URL" help:"Tracking server of MLflow whose model registry is told of every champion too (default: millrace.yaml's, under artifacts, else none)."`
 }
 
 // tablesFlag says where the tables are that models are trained on.
 type tablesFlag struct {
-	Data string `placeholder:"DIR|URL" help:"Where the tables that models are trained on are: a folder, http(s)://, s3://, gs:// or az:// (default: the folder data of the source)."`
+	Data string `placeholder:"DIR|URL" help:"Where the tables that models are trained on are: a folder, http(s)://, s3://, gs://, az://, or an artifact, oci://HOST/REPOSITORY:TAG (default: the folder data of the source)."`
 }
 
 type trainingCmd struct {
 	pipeline
 	storeFlags
+	mlflowFlag
 	tablesFlag
 	Model []string `placeholder:"NAME" help:"Train only these models."`
 	selection
@@ -46,6 +52,9 @@ func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
 		wrong = pipelines.CheckModels(in.Project, c.Model)
 		if wrong == nil {
 			in.Training.Store, wrong = c.store(in, c.Source)
+		}
+		if wrong == nil {
+			in.Training.MLflow, wrong = c.mlflow(in)
 		}
 		return pipelines.Training(in).Graph
 	}
@@ -75,7 +84,7 @@ func remote(address string) bool { return strings.Contains(address, "://") }
 // checkData reports an address that tables can't come from.
 func (f tablesFlag) checkData(source string) error {
 	if remote(f.Data) {
-		if err := store.CheckAddress(f.Data); err != nil {
+		if err := store.CheckSource(f.Data); err != nil {
 			return usageError{err}
 		}
 		return nil
@@ -95,7 +104,7 @@ func (f tablesFlag) checkData(source string) error {
 // sourceOfData returns where the tables come from.
 func (f tablesFlag) sourceOfData(in pipelines.Inputs, source string) model.Source {
 	if remote(f.Data) {
-		return bucket(in, f.Data)
+		return sourceAt(in, f.Data)
 	}
 	absolute, err := filepath.Abs(f.folder(source))
 	if err != nil {
@@ -104,20 +113,42 @@ func (f tablesFlag) sourceOfData(in pipelines.Inputs, source string) model.Sourc
 	return hostFolder{path: absolute, name: f.folder(source)}
 }
 
+// sourceAt returns the bucket or the artifact at an address.
+func sourceAt(in pipelines.Inputs, address string) store.Source {
+	if store.IsRegistry(address) {
+		return registry(in, address)
+	}
+	return bucket(in, address)
+}
+
+// registry returns the repository of an address, with the credentials of the environment.
+func registry(in pipelines.Inputs, address string) store.Registry {
+	return store.Registry{
+		Client: in.Client, Address: strings.TrimSuffix(address, "/"),
+		User: os.Getenv("REGISTRY_USER"), Password: secret(in.Client, "store-registry-password", "REGISTRY_PASSWORD"),
+	}
+}
+
+// secrets returns those that environment variables hold, by the variables' names.
+func secrets(c *dagger.Client, variables []string) map[string]*dagger.Secret {
+	all := map[string]*dagger.Secret{}
+	for _, variable := range variables {
+		if s := secret(c, "store-"+strings.ToLower(variable), variable); s != nil {
+			all[variable] = s
+		}
+	}
+	return all
+}
+
 // bucket returns the bucket of an address, with the credentials of the environment.
 func bucket(in pipelines.Inputs, address string) store.Bucket {
 	b := store.Bucket{
-		Client: in.Client, URL: address, Credentials: map[string]*dagger.Secret{},
+		Client: in.Client, URL: address, Credentials: secrets(in.Client, store.BucketVariables),
 		Endpoint: cmp.Or(in.Project.Artifacts.Endpoint, os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL")),
 		Region:   cmp.Or(in.Project.Artifacts.Region, os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION")),
 	}
 	if !strings.HasPrefix(address, "s3://") {
 		b.Endpoint, b.Region = "", ""
-	}
-	for _, variable := range store.Variables {
-		if s := secret(in.Client, "bucket-"+strings.ToLower(variable), variable); s != nil {
-			b.Credentials[variable] = s
-		}
 	}
 	return b
 }
@@ -140,14 +171,29 @@ func (f storeFlags) store(in pipelines.Inputs, source string) (store.Store, erro
 			address = filepath.Join(source, address)
 		}
 	}
-	switch {
-	case address == "":
+	if address == "" {
 		return nil, nil
-	case strings.HasPrefix(address, "http"):
-		return nil, usagef("models can't be written to %s: use a folder, or s3://, gs:// or az:// with bucket and path", address)
-	case remote(address):
-		if err := store.CheckAddress(address); err != nil {
+	}
+	return open(in, address)
+}
+
+// mlflow returns the server that is told of champions; without an address where nobody said.
+func (f mlflowFlag) mlflow(in pipelines.Inputs) (model.MLflow, error) {
+	m := model.MLflow{URL: cmp.Or(f.MLflow, in.Project.Artifacts.MLflow), User: os.Getenv("MLFLOW_TRACKING_USERNAME"), Credentials: secrets(in.Client, model.MLflowVariables)}
+	if err := m.Check(); err != nil {
+		return m, usageError{err}
+	}
+	return m, nil
+}
+
+// open returns the store at an address, or in a folder of this machine.
+func open(in pipelines.Inputs, address string) (store.Store, error) {
+	if remote(address) {
+		if err := store.CheckAddress(strings.TrimSuffix(address, "/")); err != nil {
 			return nil, usageError{err}
+		}
+		if store.IsRegistry(address) {
+			return registry(in, address), nil
 		}
 		return bucket(in, address), nil
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/project"
 	"github.com/millrace-ci/millrace/pipelines/report"
 	"github.com/millrace-ci/millrace/pipelines/step"
+	"github.com/millrace-ci/millrace/pipelines/store"
 )
 
 // DriftInputs are what the drift graph is made for. Reference and Current are needed, unless it is only planned.
@@ -27,7 +28,7 @@ type DriftInputs struct {
 	// Reference is the table that the model was trained on, and Current the one of today.
 	Reference, Current drift.Source
 	// Store keeps the history and the reports. Without one, only severe drift alerts, because nothing is known of earlier runs.
-	Store drift.Store
+	Store store.Files
 	// Mode overrules what the project says of retraining.
 	Mode drift.Mode
 	// Token is what a retraining is dispatched with.
@@ -291,7 +292,7 @@ func driftReport(ctx context.Context, in DriftInputs, ledger drift.Ledger, check
 	}
 	for file, content := range map[string][]byte{"drift.html": page.Bytes(), "drift.json": data} {
 		err := in.Store.Write(ctx, folder+"/"+file, content, "")
-		if err != nil && !errors.Is(err, drift.ErrChanged) {
+		if err != nil && !errors.Is(err, store.ErrChanged) {
 			return result, fmt.Errorf("store the report %s/%s: %w", folder, file, err)
 		}
 		result.Artifacts = append(result.Artifacts, report.Artifact{Name: file, Reference: folder + "/" + file})

@@ -27,6 +27,8 @@ type TrainingInputs struct {
 	Models []string
 	// Store is where models go; without one, nothing is registered, and there is no champion to hold a model against.
 	Store store.Store
+	// MLflow is told of every champion too, if it has an address.
+	MLflow model.MLflow
 }
 
 // TrainingGraph is the training graph with its nodes.
@@ -46,10 +48,12 @@ type ModelNodes struct {
 	Evaluate *graph.Node[model.Evaluated]
 	Gate     *graph.Node[step.Result]
 	Register *graph.Node[model.Registered]
+	// MLflow is nil where no server is given.
+	MLflow *graph.Node[step.Result]
 }
 
 // Training returns the training graph: download, validate, then for each model side by side train, evaluate, gate and
-// register; at the end, whatever happened, notify. Run it with [graph.KeepGoing]: a model's failure is not the others'.
+// register, also in MLflow if there is one; at the end, whatever happened, notify. Run it with [graph.KeepGoing]: a model's failure is not the others'.
 func Training(in Inputs) TrainingGraph {
 	p, c := in.Project, in.Client
 	g := graph.New("training")
@@ -120,6 +124,11 @@ func addModel(g *graph.Graph, in Inputs, m project.Model, img *graph.Node[model.
 		return model.Register{Registry: registry, Model: m, Commit: in.Ref.SHA, Now: in.Now}.Run(ctx, c, n.Evaluate.Value())
 	}, graph.Needs(n.Evaluate), graph.After(n.Gate), graph.When(can, why),
 		graph.Doc("keep it, and make it champion"), graph.Retry(3, 2*time.Second), graph.Timeout(30*time.Minute))
+	if in.Training.MLflow.URL != "" {
+		n.MLflow = graph.Add(g, "mlflow-"+m.Name, func(ctx context.Context) (step.Result, error) {
+			return model.Announce{MLflow: in.Training.MLflow, Registry: registry, Model: m.Name}.Run(ctx, c, n.Register.Value().Version)
+		}, graph.Needs(n.Register), graph.Doc("register it in MLflow too"), graph.Retry(3, 2*time.Second), graph.Timeout(30*time.Minute))
+	}
 	return n
 }
 

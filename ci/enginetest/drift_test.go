@@ -20,6 +20,7 @@ import (
 
 	"github.com/millrace-ci/millrace/pipelines/drift"
 	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/image"
 	"github.com/millrace-ci/millrace/pipelines/python"
 )
 
@@ -41,13 +42,13 @@ func TestDriftDetector(t *testing.T) {
 	t.Run("test", func(t *testing.T) {
 		lock, err := os.ReadFile(filepath.Join(folder, "requirements-test.txt"))
 		require.NoError(t, err)
-		ctr, err := drift.Container(t.Context(), c, "", string(lock))
+		ctr, err := image.Toolbox(t.Context(), c, "", string(lock))
 		require.NoError(t, err)
 		ran := ctr.
 			WithDirectory("/opt/detector", src).
 			WithDirectory("/opt/detector/data", c.Host().Directory(data)).
 			WithWorkdir("/opt/detector").
-			WithExec([]string{"/opt/venv/bin/python", "-m", "pytest", "-q"}, dagger.ContainerWithExecOpts{Expect: dagger.ReturnTypeAny})
+			WithExec([]string{image.ToolboxPython, "-m", "pytest", "-q"}, dagger.ContainerWithExecOpts{Expect: dagger.ReturnTypeAny})
 		out, err := ran.Stdout(t.Context())
 		require.NoError(t, err)
 		code, err := ran.ExitCode(t.Context())

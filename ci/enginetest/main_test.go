@@ -66,7 +66,7 @@ func withEngine(run func() int) (status int, err error) {
 		case "REGISTRY_USER", "REGISTRY_PASSWORD", "CODECOV_TOKEN", "SAFETY_API_KEY", "RETRAIN_TOKEN", "MILLRACE_STATE", "SLACK_WEBHOOK_URL", "NOTIFY_WEBHOOK_URL", "NOTIFY_WEBHOOK_KEY", "SMTP_PASSWORD", "TF_BUILD", "JENKINS_URL", "JENKINS_HOME":
 			return true
 		}
-		for _, prefix := range []string{"_EXPERIMENTAL_DAGGER_", "DAGGER_", "GITHUB_", "GITLAB_", "CI", "BUILDKITE", "CIRCLE", "BITBUCKET_"} {
+		for _, prefix := range []string{"_EXPERIMENTAL_DAGGER_", "MLFLOW_", "DAGGER_", "GITHUB_", "GITLAB_", "CI", "BUILDKITE", "CIRCLE", "BITBUCKET_"} {
 			if strings.HasPrefix(name, prefix) {
 				return true
 			}

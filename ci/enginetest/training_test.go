@@ -397,6 +397,14 @@ func TestTablesFromTheWeb(t *testing.T) {
 		require.Equal(t, 3, got.code)
 		require.Contains(t, got.node(t, "download").Reason, "has the SHA-256")
 	})
+	t.Run("once it is right, the failure is forgotten", func(t *testing.T) {
+		sum := sha256.Sum256([]byte(table(200)))
+		require.NoError(t, os.WriteFile(filepath.Join(source, "data", "rows.csv.sha256"), []byte(hex.EncodeToString(sum[:])+"  rows.csv\n"), 0o644))
+		require.Equal(t, graph.Passed, ci(t, source, []string{"training", "--data", url}).node(t, "download").Verdict)
+		before := downloads.Load()
+		require.Equal(t, graph.Passed, ci(t, source, []string{"training", "--data", url}).node(t, "download").Verdict)
+		require.Equal(t, before, downloads.Load())
+	})
 	t.Run("nothing there", func(t *testing.T) {
 		require.NoError(t, os.Remove(filepath.Join(source, "data", "rows.csv")))
 		got := ci(t, source, []string{"training", "--data", url})

@@ -20,7 +20,8 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/store"
 )
 
-// Store is a folder as a store. The folder is made when something is written.
+// Store is a folder as a store. The folder is made when something is written. Several processes can use it at once, if
+// its file system has locks.
 type Store struct {
 	// Client is the engine's; Read, Write and List do without.
 	Client *dagger.Client
@@ -32,11 +33,22 @@ var _ store.Store = Store{}
 
 func (s Store) String() string { return s.Path }
 
-func (s Store) path(name string) string { return filepath.Join(s.Path, filepath.FromSlash(name)) }
+// path returns where a name lies. No name leads out of the store.
+func (s Store) path(name string) (string, error) {
+	local := filepath.FromSlash(name)
+	if !filepath.IsLocal(local) {
+		return "", fmt.Errorf("%q lies outside of %s", name, s)
+	}
+	return filepath.Join(s.Path, local), nil
+}
 
 // Read returns a file; its version is the SHA-256 of its content.
 func (s Store) Read(_ context.Context, name string) ([]byte, string, error) {
-	data, err := os.ReadFile(s.path(name))
+	file, err := s.path(name)
+	if err != nil {
+		return nil, "", err
+	}
+	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, "", nil
 	}
@@ -53,12 +65,15 @@ func digest(data []byte) string {
 
 // Write replaces a file, whole or not at all, unless it has changed.
 func (s Store) Write(ctx context.Context, name string, data []byte, version string) (err error) {
-	target := s.path(name)
+	target, err := s.path(name)
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 		return err
 	}
 	lock := flock.New(filepath.Join(s.Path, ".lock"))
-	if _, err := lock.TryLockContext(ctx, 20*time.Millisecond); err != nil {
+	if _, err := lock.TryLockContext(ctx, 5*time.Millisecond); err != nil {
 		return fmt.Errorf("wait for another run in %s: %w", s.Path, err)
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
@@ -82,11 +97,14 @@ func (s Store) Write(ctx context.Context, name string, data []byte, version stri
 
 // Put writes the folder beside its place first, so that what lies in its place is always whole.
 func (s Store) Put(ctx context.Context, prefix string, dir *dagger.Directory, digests map[string]string) error {
-	target := s.path(prefix)
+	target, err := s.path(prefix)
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 		return err
 	}
-	if s.verify(prefix, digests) == nil {
+	if s.verify(target, prefix, digests) == nil {
 		return nil
 	}
 	beside, err := os.MkdirTemp(filepath.Dir(target), ".writing-")
@@ -107,13 +125,13 @@ func (s Store) Put(ctx context.Context, prefix string, dir *dagger.Directory, di
 	if err := os.Rename(beside, target); err != nil {
 		return err
 	}
-	return s.verify(prefix, digests)
+	return s.verify(target, prefix, digests)
 }
 
-// verify reads the files below prefix back.
-func (s Store) verify(prefix string, digests map[string]string) error {
+// verify reads the files of prefix, which lie in a folder, back.
+func (s Store) verify(folder, prefix string, digests map[string]string) error {
 	for name, want := range digests {
-		got, err := hashFile(filepath.Join(s.path(prefix), filepath.FromSlash(name)))
+		got, err := hashFile(filepath.Join(folder, filepath.FromSlash(name)))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -139,17 +157,25 @@ func hashFile(name string) (string, error) {
 
 // Get returns the files below prefix.
 func (s Store) Get(_ context.Context, prefix string) (*dagger.Directory, error) {
-	if _, err := os.Stat(s.path(prefix)); errors.Is(err, fs.ErrNotExist) {
+	folder, err := s.path(prefix)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
 		return s.Client.Directory(), nil
 	} else if err != nil {
 		return nil, err
 	}
-	return s.Client.Host().Directory(s.path(prefix)), nil
+	return s.Client.Host().Directory(folder), nil
 }
 
 // List returns what lies right below prefix, but for what is being written.
 func (s Store) List(_ context.Context, prefix string) ([]string, error) {
-	entries, err := os.ReadDir(s.path(prefix))
+	folder, err := s.path(prefix)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(folder)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

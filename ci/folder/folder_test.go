@@ -32,6 +32,16 @@ func TestWritesAreConditional(t *testing.T) {
 	require.NoError(t, s.Write(ctx, "a/b.json", []byte("3"), version))
 	require.ErrorIs(t, s.Write(ctx, "a/b.json", []byte("4"), version), store.ErrChanged)
 
+	_, _, err = s.Read(ctx, "../outside")
+	require.ErrorContains(t, err, "lies outside of")
+	require.ErrorContains(t, s.Write(ctx, "/etc/x", nil, ""), "lies outside of")
+	require.ErrorContains(t, s.Put(ctx, "../outside", nil, nil), "lies outside of")
+	_, err = s.List(ctx, "..")
+	require.ErrorContains(t, err, "lies outside of")
+
+	left, err := filepath.Glob(filepath.Join(s.Path, "a", "*"))
+	require.NoError(t, err)
+	require.Equal(t, []string{filepath.Join(s.Path, "a", "b.json")}, left)
 	names, err := s.List(ctx, "a")
 	require.NoError(t, err)
 	require.Equal(t, []string{"b.json"}, names, "what is being written is not listed")

@@ -14,6 +14,7 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/drift"
 	"github.com/millrace-ci/millrace/pipelines/report"
 	"github.com/millrace-ci/millrace/pipelines/step"
+	"github.com/millrace-ci/millrace/pipelines/store"
 )
 
 // tables are what the drift graph takes besides what the other graphs do.
@@ -21,6 +22,9 @@ type tables struct {
 	reference, current *dagger.Directory
 	retrain            string
 	token              *dagger.Secret
+	// state is the address of a store; none if it is empty.
+	state  string
+	access access
 }
 
 // drift runs the drift graph and says how that went.
@@ -35,10 +39,15 @@ func (m *Millrace) drift(ctx context.Context, t tables, r request) (string, erro
 	}
 	in := pipelines.DriftInputs{Inputs: base, Mode: drift.Mode(t.retrain)}
 	configured := base.Project.Drift
-	if in.Reference, err = table(ctx, c, base.Source, "reference", t.reference, configured.Reference); err != nil {
+	if t.state != "" {
+		if in.Store, err = t.access.open(ctx, c, base, t.state); err != nil {
+			return "", failure(err)
+		}
+	}
+	if in.Reference, err = t.table(ctx, c, base, "reference", t.reference, configured.Reference); err != nil {
 		return "", failure(err)
 	}
-	if in.Current, err = table(ctx, c, base.Source, "current", t.current, configured.Current); err != nil {
+	if in.Current, err = t.table(ctx, c, base, "current", t.current, configured.Current); err != nil {
 		return "", failure(err)
 	}
 	if t.token != nil {
@@ -60,7 +69,7 @@ func (m *Millrace) drift(ctx context.Context, t tables, r request) (string, erro
 }
 
 // table returns a table that was given, or else the one that the configuration names.
-func table(ctx context.Context, c *sdk.Client, src *sdk.Directory, which string, given *dagger.Directory, configured string) (drift.Source, error) {
+func (t tables) table(ctx context.Context, c *sdk.Client, in pipelines.Inputs, which string, given *dagger.Directory, configured string) (drift.Source, error) {
 	switch {
 	case given != nil:
 		id, err := given.ID(ctx)
@@ -72,7 +81,18 @@ func table(ctx context.Context, c *sdk.Client, src *sdk.Directory, which string,
 		return nil, usageError{errors.New("there is no " + which + " table: name a folder with --" + which + ", or a table in millrace.yaml under drift." + which)}
 	case strings.HasPrefix(configured, "http://") || strings.HasPrefix(configured, "https://"):
 		return drift.FromWeb(configured), nil
+	case strings.Contains(configured, "://"):
+		base, object, err := store.SplitObject(configured)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("the %s table: %w", which, err)}
+		}
+		source, err := t.access.source(ctx, c, in, base)
+		if err != nil {
+			return nil, err
+		}
+		return drift.FromStore(source, object), nil
 	}
+	src := in.Source
 	name := path.Clean(configured)
 	folder, err := src.Exists(ctx, name, sdk.DirectoryExistsOpts{ExpectedType: sdk.ExistsTypeDirectoryType})
 	if err != nil {

@@ -335,8 +335,8 @@ func (m *Millrace) Publish(
 
 // Compare a table with the one that a model was trained on.
 //
-// Prints the summary. Critical drift, and a table that can't be used, fail; a warning passes. A function has no history
-// of earlier runs, so only severe drift alerts; add "--retrain dispatch" to have another system train then.
+// Prints the summary. Critical drift, and a table that can't be used, fail; a warning passes. Without a state there is no
+// history of earlier runs, so only severe drift alerts; add "--retrain dispatch" to have another system train then.
 //
 // +cache="never"
 func (m *Millrace) Drift(
@@ -360,8 +360,47 @@ func (m *Millrace) Drift(
 	// Token that a retraining is dispatched with, for example env:RETRAIN_TOKEN.
 	// +optional
 	retrainToken *dagger.Secret,
+	// Where the history and the reports of all runs are kept: s3://, gs:// or az:// with bucket and path, or oci:// with host and repository.
+	// +optional
+	state string,
+	// Endpoint of an S3-compatible server; millrace.yaml's if left out.
+	// +optional
+	endpoint string,
+	// Region of the bucket; millrace.yaml's if left out.
+	// +optional
+	region string,
+	// Key of the account for S3, for example env:AWS_ACCESS_KEY_ID.
+	// +optional
+	awsAccessKeyID *dagger.Secret,
+	// Secret of that key.
+	// +optional
+	awsSecretAccessKey *dagger.Secret,
+	// Key of the service account for Google Cloud Storage, as JSON.
+	// +optional
+	googleServiceAccountKey *dagger.Secret,
+	// Name of the account for Azure Blob Storage.
+	// +optional
+	azureStorageAccountName *dagger.Secret,
+	// Key of that account.
+	// +optional
+	azureStorageAccountKey *dagger.Secret,
+	// User name for the registry of oci://.
+	// +optional
+	registryUser string,
+	// Password or token for that registry, for example env:REGISTRY_PASSWORD.
+	// +optional
+	registryPassword *dagger.Secret,
 ) (string, error) {
-	return m.drift(ctx, tables{reference, current, retrain, retrainToken}, request{source: source, config: config})
+	t := tables{
+		reference: reference, current: current, retrain: retrain, token: retrainToken, state: state,
+		access: access{endpoint: endpoint, region: region, registryUser: registryUser, secrets: map[string]*dagger.Secret{
+			"AWS_ACCESS_KEY_ID": awsAccessKeyID, "AWS_SECRET_ACCESS_KEY": awsSecretAccessKey,
+			"GOOGLE_SERVICE_ACCOUNT_KEY": googleServiceAccountKey,
+			"AZURE_STORAGE_ACCOUNT_NAME": azureStorageAccountName, "AZURE_STORAGE_ACCOUNT_KEY": azureStorageAccountKey,
+			"REGISTRY_PASSWORD": registryPassword,
+		}},
+	}
+	return m.drift(ctx, t, request{source: source, config: config})
 }
 
 // Show what the ci-cd graph would run, and why not.

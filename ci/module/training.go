@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -11,12 +12,11 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/graph"
 	"github.com/millrace-ci/millrace/pipelines/model"
 	"github.com/millrace-ci/millrace/pipelines/report"
-	"github.com/millrace-ci/millrace/pipelines/store"
 )
 
 // Train models, hold them against their gates and the champion, and register them.
 //
-// Prints the summary. Models are registered in the bucket of store; without one they are only judged. It is never cached
+// Prints the summary. Models are registered in the store; without one they are only judged. It is never cached
 // as a whole, and its steps are by the content of data, code and image.
 //
 // +cache="never"
@@ -32,10 +32,10 @@ func (m *Millrace) Training(
 	// Folder with the tables; give this or dataURL.
 	// +optional
 	data *dagger.Directory,
-	// Address of the tables: http(s)://, s3://, gs:// or az://.
+	// Address of the tables: http(s)://, s3://, gs://, az:// or oci://.
 	// +optional
 	dataURL string,
-	// Where models are kept: s3://, gs:// or az:// with bucket and path; millrace.yaml's if left out.
+	// Where models are kept: s3://, gs:// or az:// with bucket and path, or oci:// with host and repository; millrace.yaml's if left out.
 	// +optional
 	store string,
 	// Endpoint of an S3-compatible server; millrace.yaml's if left out.
@@ -59,6 +59,18 @@ func (m *Millrace) Training(
 	// Key of that account.
 	// +optional
 	azureStorageAccountKey *dagger.Secret,
+	// User name for the registry of oci://.
+	// +optional
+	registryUser string,
+	// Password or token for that registry, for example env:REGISTRY_PASSWORD.
+	// +optional
+	registryPassword *dagger.Secret,
+	// Tracking server of MLflow whose model registry is told of every champion; millrace.yaml's if left out.
+	// +optional
+	mlflow string,
+	// Token for MLflow, for example env:MLFLOW_TRACKING_TOKEN.
+	// +optional
+	mlflowTrackingToken *dagger.Secret,
 	// Train only these models.
 	// +optional
 	models []string,
@@ -79,22 +91,23 @@ func (m *Millrace) Training(
 	slackWebhook *dagger.Secret,
 ) (string, error) {
 	t := trainingRequest{
-		data: data, dataURL: dataURL, store: store, endpoint: endpoint, region: region, models: models,
-		credentials: map[string]*dagger.Secret{
+		data: data, dataURL: dataURL, store: store, mlflow: mlflow, models: models,
+		access: access{endpoint: endpoint, region: region, registryUser: registryUser, secrets: map[string]*dagger.Secret{
 			"AWS_ACCESS_KEY_ID": awsAccessKeyID, "AWS_SECRET_ACCESS_KEY": awsSecretAccessKey,
 			"GOOGLE_SERVICE_ACCOUNT_KEY": googleServiceAccountKey,
 			"AZURE_STORAGE_ACCOUNT_NAME": azureStorageAccountName, "AZURE_STORAGE_ACCOUNT_KEY": azureStorageAccountKey,
-		},
+			"REGISTRY_PASSWORD": registryPassword, "MLFLOW_TRACKING_TOKEN": mlflowTrackingToken,
+		}},
 	}
 	return m.training(ctx, t, request{source: source, config: config, event: event, ref: ref, sha: sha, git: git, slackWebhook: slackWebhook})
 }
 
 // trainingRequest is what the training function takes besides.
 type trainingRequest struct {
-	data                             *dagger.Directory
-	dataURL, store, endpoint, region string
-	credentials                      map[string]*dagger.Secret
-	models                           []string
+	data                   *dagger.Directory
+	dataURL, store, mlflow string
+	access                 access
+	models                 []string
 }
 
 // training runs the training graph and says how that went.
@@ -129,51 +142,28 @@ func (t trainingRequest) inputs(ctx context.Context, c *sdk.Client, in pipelines
 		}
 		out.Data = model.Folder{Directory: c.LoadDirectoryFromID(sdk.DirectoryID(id)), Name: "data"}
 	default:
-		b, err := t.bucket(ctx, c, in, t.dataURL)
+		source, err := t.access.source(ctx, c, in, t.dataURL)
 		if err != nil {
 			return out, err
 		}
-		out.Data = b
+		out.Data = source
 	}
-	address := t.store
-	if address == "" {
-		address = in.Project.Artifacts.Store
+	out.MLflow.URL = cmp.Or(t.mlflow, in.Project.Artifacts.MLflow)
+	if err := out.MLflow.Check(); err != nil {
+		return out, usageError{err}
 	}
+	var err error
+	if out.MLflow.Credentials, err = t.access.credentials(ctx, c, model.MLflowVariables); err != nil {
+		return out, err
+	}
+	address := cmp.Or(t.store, in.Project.Artifacts.Store)
 	if address == "" {
 		return out, nil
 	}
-	b, err := t.bucket(ctx, c, in, address)
+	kept, err := t.access.open(ctx, c, in, address)
 	if err != nil {
 		return out, err
 	}
-	out.Store = b
+	out.Store = kept
 	return out, nil
-}
-
-// bucket returns the bucket of an address, with the credentials that were given.
-func (t trainingRequest) bucket(ctx context.Context, c *sdk.Client, in pipelines.Inputs, address string) (store.Bucket, error) {
-	b := store.Bucket{Client: c, URL: address, Credentials: map[string]*sdk.Secret{}}
-	if err := store.CheckAddress(address); err != nil {
-		return b, usageError{err}
-	}
-	if len(address) > 5 && address[:5] == "s3://" {
-		b.Endpoint, b.Region = in.Project.Artifacts.Endpoint, in.Project.Artifacts.Region
-		if t.endpoint != "" {
-			b.Endpoint = t.endpoint
-		}
-		if t.region != "" {
-			b.Region = t.region
-		}
-	}
-	for variable, secret := range t.credentials {
-		if secret == nil {
-			continue
-		}
-		id, err := secret.ID(ctx)
-		if err != nil {
-			return b, err
-		}
-		b.Credentials[variable] = c.LoadSecretFromID(sdk.SecretID(id))
-	}
-	return b, nil
 }

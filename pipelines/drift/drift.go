@@ -14,7 +14,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -105,8 +104,6 @@ var detector embed.FS
 var requirements string
 
 const (
-	uvVersion = "0.13.9"
-	caBundle  = "/etc/ssl/certs/ca-certificates.crt"
 	// Where things lie in the container.
 	programFolder   = "/opt/detector"
 	referenceFolder = "/reference"
@@ -114,42 +111,8 @@ const (
 	reportsFolder   = "/reports"
 )
 
-var pinned = regexp.MustCompile(`(?m)^([A-Za-z0-9._-]+)==([^\s;\\]+)`)
-
 // Tools are the versions of what the comparison is computed with.
-func Tools() map[string]string {
-	tools := map[string]string{}
-	for _, m := range pinned.FindAllStringSubmatch(requirements, -1) {
-		tools[m[1]] = m[2]
-	}
-	return tools
-}
-
-// Container has the detector's dependencies, as a lock pins them; all of it is cached.
-func Container(ctx context.Context, c *dagger.Client, python, lock string) (*dagger.Container, error) {
-	base := c.Container().From(image.Python(python))
-	trusted, err := base.Exists(ctx, caBundle)
-	if err != nil {
-		return nil, fmt.Errorf("pull %s: %w", image.Python(python), step.Explain(err))
-	}
-	if trusted {
-		// uv comes with a bundle of its own and would not know the host's authorities.
-		base = base.WithEnvVariable("UV_SYSTEM_CERTS", "1").WithEnvVariable("SSL_CERT_FILE", caBundle)
-	}
-	return base.
-		WithExec([]string{"pip", "install", "--no-cache-dir", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore", "uv==" + uvVersion}).
-		WithEnvVariable("UV_CACHE_DIR", "/cache/uv").
-		WithEnvVariable("UV_LINK_MODE", "copy").
-		WithEnvVariable("UV_COMPILE_BYTECODE", "1").
-		WithEnvVariable("UV_PYTHON_DOWNLOADS", "never").
-		WithEnvVariable("UV_NO_PROGRESS", "1").
-		WithMountedCache("/cache/uv", c.CacheVolume("millrace-uv")).
-		WithNewFile("/opt/requirements.txt", lock).
-		WithExec([]string{"uv", "venv", "/opt/venv"}).
-		WithExec([]string{"uv", "pip", "install", "--python", "/opt/venv", "--require-hashes", "-r", "/opt/requirements.txt"}).
-		WithEnvVariable("PYTHONPATH", programFolder).
-		WithEnvVariable("PYTHONUTF8", "1"), nil
-}
+func Tools() map[string]string { return image.Pinned(requirements) }
 
 // program returns the detector's files.
 func program(c *dagger.Client) (*dagger.Directory, error) {
@@ -172,10 +135,11 @@ func program(c *dagger.Client) (*dagger.Directory, error) {
 //
 // Metrics: columns, drifted, alerts, score_percent, reference_rows, current_rows.
 func (d Detect) Run(ctx context.Context, c *dagger.Client, reference, current *dagger.Directory, history History) (Detected, error) {
-	ctr, err := Container(ctx, c, d.Python, requirements)
+	ctr, err := image.Toolbox(ctx, c, d.Python, requirements)
 	if err != nil {
 		return Detected{}, err
 	}
+	ctr = ctr.WithEnvVariable("PYTHONPATH", programFolder)
 	code, err := program(c)
 	if err != nil {
 		return Detected{}, err
@@ -193,7 +157,7 @@ func (d Detect) Run(ctx context.Context, c *dagger.Client, reference, current *d
 	}
 	now := d.Now.UTC()
 	run := func(on *dagger.Container, at time.Time, args ...string) (step.Executed, error) {
-		argv := append([]string{"/opt/venv/bin/python", "-m", "millrace_drift"}, args...)
+		argv := append([]string{image.ToolboxPython, "-m", "millrace_drift"}, args...)
 		argv = append(argv, "--config", "/opt/config.json", "--now", at.Format(time.RFC3339))
 		done, err := step.Exec(ctx, on, reportsFolder, args[0], argv)
 		if err != nil {

@@ -10,6 +10,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/millrace-ci/millrace/pipelines/store"
 )
 
 // HistorySchema names the format of the history.
@@ -17,20 +19,6 @@ const HistorySchema = "millrace/drift-history/v1"
 
 // maxEntries bounds the history: more than a year of daily runs.
 const maxEntries = 400
-
-// Store keeps small files where the artifacts lie.
-//
-// Its writes are conditional, so that of two runs at once neither loses what the other wrote.
-type Store interface {
-	// Read returns a file and its version; no data and an empty version where there is no such file.
-	Read(ctx context.Context, name string) (data []byte, version string, err error)
-	// Write replaces a file whose version still is the one given; an empty version means that there must be no such file.
-	// Otherwise it writes nothing and returns [ErrChanged].
-	Write(ctx context.Context, name string, data []byte, version string) error
-}
-
-// ErrChanged says that a file has another version than its writer has read.
-var ErrChanged = errors.New("somebody else has changed the file meanwhile")
 
 // Entry is what the history keeps of a run.
 type Entry struct {
@@ -104,7 +92,7 @@ func (h History) encode() ([]byte, error) {
 
 // Ledger is the history of one model's drift in a store. The zero Store keeps nothing.
 type Ledger struct {
-	Store Store
+	Store store.Files
 	// Name is the model's, or the table's; its history is the file drift/NAME/history.json.
 	Name string
 	// Now is the time of the run.
@@ -136,7 +124,7 @@ func (l Ledger) read(ctx context.Context) (h History, version, aside string, err
 	sum := sha256.Sum256(data)
 	kept := fmt.Sprintf("drift/%s/history.corrupt-%s.json", l.Name, hex.EncodeToString(sum[:6]))
 	// Whoever reads the same broken file at the same time keeps the same copy of it.
-	if err := l.Store.Write(ctx, kept, data, ""); err != nil && !errors.Is(err, ErrChanged) {
+	if err := l.Store.Write(ctx, kept, data, ""); err != nil && !errors.Is(err, store.ErrChanged) {
 		return History{}, "", "", fmt.Errorf("put the history %s aside, which can't be read (%w): %w", l.File(), broken, err)
 	}
 	now := l.Now
@@ -166,7 +154,7 @@ func (l Ledger) Change(ctx context.Context, change func(*History)) (History, err
 		if err == nil {
 			return h, nil
 		}
-		if !errors.Is(err, ErrChanged) {
+		if !errors.Is(err, store.ErrChanged) {
 			return History{}, fmt.Errorf("write the history %s: %w", l.File(), err)
 		}
 		select {

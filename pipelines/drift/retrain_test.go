@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-ci/millrace/pipelines/drift"
+	"github.com/millrace-ci/millrace/pipelines/store"
 )
 
 var now = time.Date(2026, 3, 1, 6, 0, 0, 0, time.UTC)
@@ -96,7 +97,7 @@ func (m *memory) Write(_ context.Context, name string, data []byte, version stri
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.files[name] != version {
-		return drift.ErrChanged
+		return store.ErrChanged
 	}
 	if m.files == nil {
 		m.files = map[string]string{}
@@ -204,7 +205,7 @@ type busy struct{}
 
 func (busy) Read(context.Context, string) ([]byte, string, error) { return nil, "", nil }
 
-func (busy) Write(context.Context, string, []byte, string) error { return drift.ErrChanged }
+func (busy) Write(context.Context, string, []byte, string) error { return store.ErrChanged }
 
 func TestStoreThatDoesNotWork(t *testing.T) {
 	t.Parallel()

@@ -11,6 +11,7 @@ import (
 	"dagger.io/dagger"
 
 	"github.com/millrace-ci/millrace/pipelines/step"
+	"github.com/millrace-ci/millrace/pipelines/store"
 )
 
 // Source is where a table comes from.
@@ -26,6 +27,9 @@ func FromFile(file *dagger.File, name string) Source { return fileSource{file, n
 
 // FromFolder is a table in the files of a folder.
 func FromFolder(folder *dagger.Directory, name string) Source { return folderSource{folder, name} }
+
+// FromStore is a table in a bucket, the object at path, or in an artifact, all of whose files it is if there is no path.
+func FromStore(source store.Source, path string) Source { return storeSource{source, path} }
 
 // FromWeb is a table at a web address.
 func FromWeb(address string) Source { return webSource(address) }
@@ -54,6 +58,32 @@ func (s folderSource) String() string { return s.name }
 
 func (s folderSource) Fetch(context.Context, *dagger.Client) (*dagger.Directory, error) {
 	return s.folder, nil
+}
+
+type storeSource struct {
+	source store.Source
+	path   string
+}
+
+func (s storeSource) String() string { return strings.TrimSuffix(s.source.String()+"/"+s.path, "/") }
+
+func (s storeSource) Fetch(ctx context.Context, c *dagger.Client) (*dagger.Directory, error) {
+	var paths []string
+	if s.path != "" {
+		paths = []string{s.path}
+	}
+	dir, err := s.source.Fetch(ctx, c, paths)
+	if err != nil {
+		return nil, fmt.Errorf("download %s: %w", s, err)
+	}
+	names, err := dir.Entries(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", s, step.Explain(err))
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("download %s: there is nothing: correct the address", s)
+	}
+	return dir, nil
 }
 
 type webSource string

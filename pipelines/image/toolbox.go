@@ -19,13 +19,13 @@ const (
 // ToolboxPython is the Python of a [Toolbox], with what its lock asks for.
 const ToolboxPython = "/opt/venv/bin/python"
 
-// Toolbox returns the default Python image with what a lock with hashes pins, for the library's own programs. Its key is
-// the lock.
-func Toolbox(ctx context.Context, c *dagger.Client, lock string) (*dagger.Container, error) {
-	base := c.Container().From(Python(""))
+// Toolbox returns an image of Python, the default version if none is given, with what a lock with hashes pins, for the
+// library's own programs. Its key is the lock.
+func Toolbox(ctx context.Context, c *dagger.Client, python, lock string) (*dagger.Container, error) {
+	base := c.Container().From(Python(python))
 	trusted, err := base.Exists(ctx, caBundle)
 	if err != nil {
-		return nil, fmt.Errorf("pull %s: %w", Python(""), step.Explain(err))
+		return nil, fmt.Errorf("pull %s: %w", Python(python), step.Explain(err))
 	}
 	if trusted {
 		// uv comes with a bundle of its own and would not know the host's authorities.
@@ -46,7 +46,7 @@ func Toolbox(ctx context.Context, c *dagger.Client, lock string) (*dagger.Contai
 		WithEnvVariable("PYTHONUTF8", "1"), nil
 }
 
-// Pinned returns the versions that a lock states of some libraries.
+// Pinned returns the versions that a lock states of some libraries; of all where none is named.
 func Pinned(lock string, names ...string) map[string]string {
 	wanted := map[string]bool{}
 	for _, name := range names {
@@ -55,7 +55,7 @@ func Pinned(lock string, names ...string) map[string]string {
 	versions := map[string]string{}
 	for line := range strings.Lines(lock) {
 		name, rest, ok := strings.Cut(strings.TrimSpace(line), "==")
-		if ok && wanted[name] {
+		if ok && (len(names) == 0 || wanted[name]) {
 			versions[name] = strings.Fields(rest)[0]
 		}
 	}

@@ -17,15 +17,11 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/project"
 	"github.com/millrace-ci/millrace/pipelines/report"
 	"github.com/millrace-ci/millrace/pipelines/step"
+	"github.com/millrace-ci/millrace/pipelines/store"
 )
 
 // Source is where tables come from.
-type Source interface {
-	// Fetch returns a folder in which each table that is wanted lies under its path.
-	Fetch(ctx context.Context, c *dagger.Client, paths []string) (*dagger.Directory, error)
-	// String names the source for people, without secrets.
-	String() string
-}
+type Source = store.Source
 
 // Folder is a source whose tables the engine has already.
 type Folder struct {
@@ -57,6 +53,8 @@ type Data struct {
 	// Directory has the tables under their paths.
 	Directory *dagger.Directory
 	Tables    []Table
+	// Source is where they came from, by its digest if it is an artifact; empty if it is none.
+	Source string
 }
 
 // Version is the digest of the named tables' content: the data version that models and reports carry.
@@ -83,9 +81,17 @@ func (d Download) Run(ctx context.Context, c *dagger.Client) (Data, error) {
 	for _, t := range d.Tables {
 		paths = append(paths, t.Path)
 	}
-	fetched, err := d.Source.Fetch(ctx, c, paths)
+	source, pinned := d.Source, ""
+	if movable, ok := source.(store.Pinner); ok {
+		fixed, err := movable.Pin(ctx)
+		if err != nil {
+			return Data{}, fmt.Errorf("download from %s: %w", source, err)
+		}
+		source, pinned = fixed, fixed.String()
+	}
+	fetched, err := source.Fetch(ctx, c, paths)
 	if err != nil {
-		return Data{}, fmt.Errorf("download from %s: %w", d.Source, err)
+		return Data{}, fmt.Errorf("download from %s: %w", source, err)
 	}
 	narrow := fetched.Filter(dagger.DirectoryFilterOpts{Include: paths})
 	ctr, err := container(ctx, c, "digest.py")
@@ -107,7 +113,7 @@ func (d Download) Run(ctx context.Context, c *dagger.Client) (Data, error) {
 	if err != nil {
 		return Data{}, err
 	}
-	data := Data{Directory: narrow, Result: step.Result{Verdict: graph.Passed, Metrics: map[string]float64{}}}
+	data := Data{Directory: narrow, Source: pinned, Result: step.Result{Verdict: graph.Passed, Metrics: map[string]float64{}}}
 	if err := json.Unmarshal([]byte(text), &data.Tables); err != nil {
 		return Data{}, fmt.Errorf("read the tables' digests: %w", err)
 	}
@@ -115,7 +121,7 @@ func (d Download) Run(ctx context.Context, c *dagger.Client) (Data, error) {
 	for _, t := range data.Tables {
 		data.Metrics["tables"]++
 		data.Metrics["bytes"] += float64(t.Bytes)
-		data.Artifacts = append(data.Artifacts, report.Artifact{Name: t.Name, Reference: d.Source.String() + "/" + t.Path, Digest: "sha256:" + t.SHA256})
+		data.Artifacts = append(data.Artifacts, report.Artifact{Name: t.Name, Reference: source.String() + "/" + t.Path, Digest: "sha256:" + t.SHA256})
 		if t.SHA256 == "" {
 			missing = append(missing, t.Path)
 		}
@@ -220,7 +226,7 @@ func (v Validate) Run(ctx context.Context, c *dagger.Client, data Data) (Data, e
 	if err := json.Unmarshal([]byte(text), &found); err != nil {
 		return Data{}, fmt.Errorf("read what the contracts' check found: %w", err)
 	}
-	out := Data{Directory: data.Directory, Tables: slices.Clone(data.Tables), Result: step.Result{
+	out := Data{Directory: data.Directory, Source: data.Source, Tables: slices.Clone(data.Tables), Result: step.Result{
 		Verdict: graph.Passed, Metrics: map[string]float64{"tables": float64(len(found)), "rows": 0, "breaches": 0},
 		Tools: image.Pinned(lock, "pandera", "pandas"), Reports: done.Container.Directory(reportsFolder).Filter(dagger.DirectoryFilterOpts{Include: []string{"*.json"}}),
 	}}

@@ -55,9 +55,11 @@ type Succession struct {
 
 // Manifest tells what a version is made of.
 type Manifest struct {
-	Schema     string             `json:"schema"`
-	Name       string             `json:"name"`
-	Data       string             `json:"data"`
+	Schema string `json:"schema"`
+	Name   string `json:"name"`
+	Data   string `json:"data"`
+	// Source is the artifact that the tables came from, by its digest; empty if they came from elsewhere.
+	Source     string             `json:"source,omitempty"`
 	Tables     []Table            `json:"tables"`
 	Commit     string             `json:"commit"`
 	Image      string             `json:"image"`
@@ -86,6 +88,25 @@ func (r Registry) folder(model, version string) string {
 }
 
 func (r Registry) championFile(model string) string { return "models/" + model + "/champion.json" }
+
+// tag makes the champion known by a tag, where the store has tags.
+func (r Registry) tag(ctx context.Context, model, version string) error {
+	tagger, ok := r.Store.(store.Tagger)
+	if !ok {
+		return nil
+	}
+	// Two runs at once may come here in another order than they wrote the file, which is what counts.
+	for {
+		if err := tagger.Tag(ctx, r.folder(model, version), "models/"+model+"/champion"); err != nil {
+			return fmt.Errorf("%s is the champion of %s in %s, but its tag could not be moved: run it again: %w", Short(version), model, r.Store, err)
+		}
+		now, _, err := r.Champion(ctx, model)
+		if err != nil || now.Version == version {
+			return err
+		}
+		version = now.Version
+	}
+}
 
 // Champion returns a model's champion, and the version of the file that says so, for [Registry.crown].
 func (r Registry) Champion(ctx context.Context, model string) (Champion, string, error) {
@@ -118,7 +139,7 @@ func (r Registry) crown(ctx context.Context, model, version, expected, reason st
 	}
 	switch c.Version {
 	case version:
-		return nil
+		return r.tag(ctx, model, version)
 	case expected:
 	default:
 		return errOvertaken
@@ -136,7 +157,7 @@ func (r Registry) crown(ctx context.Context, model, version, expected, reason st
 	if err != nil {
 		return fmt.Errorf("make %s the champion of %s in %s: %w", Short(version), model, r.Store, err)
 	}
-	return nil
+	return r.tag(ctx, model, version)
 }
 
 // Register puts a model that has passed its gates into the registry, with all that tells where it comes from, and makes
@@ -161,10 +182,10 @@ func (r Register) Run(ctx context.Context, c *dagger.Client, e Evaluated) (Regis
 	if e.Same {
 		out := r.registered(e.Champion.Version)
 		out.Reason = name + ": it is the champion already: data, code and image are the same"
-		return out, nil
+		return out, r.Registry.tag(ctx, name, out.Version)
 	}
 	manifest := Manifest{
-		Schema: ManifestSchema, Name: name, Data: t.Data.Version(r.Model.Inputs...), Commit: r.Commit, Image: t.Image.Digest,
+		Schema: ManifestSchema, Name: name, Data: t.Data.Version(r.Model.Inputs...), Source: t.Data.Source, Commit: r.Commit, Image: t.Image.Digest,
 		Command: t.Command, Seed: r.Model.Seed, Parameters: t.Parameters, Libraries: t.Libraries, Metrics: e.Evaluation.Metrics,
 		MetricsFile: r.Model.Metrics, Holdout: r.Model.Holdout,
 	}

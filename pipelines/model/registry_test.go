@@ -105,6 +105,48 @@ func TestPromoteAndRollBack(t *testing.T) {
 	require.Equal(t, "rolled back", c.History[4].Reason)
 }
 
+// labels is a store in memory that has tags, too.
+type labels struct {
+	shelf
+	tags map[string]string
+	// down makes tagging fail.
+	down bool
+}
+
+func (l *labels) Tag(_ context.Context, prefix, name string) error {
+	if l.down {
+		return errors.New("down")
+	}
+	l.tags[name] = prefix
+	return nil
+}
+
+func TestTheTagFollowsTheChampion(t *testing.T) {
+	t.Parallel()
+	s, ctx := &labels{shelf: shelf{}, tags: map[string]string{}}, t.Context()
+	r := model.Registry{Store: s}
+	one, two := s.churn("1"), s.churn("2")
+	tagged := func() string {
+		return strings.Replace(strings.TrimPrefix(s.tags["models/churn/champion"], "models/churn/versions/"), "-", ":", 1)
+	}
+	require.NoError(t, r.Promote(ctx, "churn", one, "promoted", time.Now()))
+	require.Equal(t, one, tagged())
+
+	s.down = true
+	require.ErrorContains(t, r.Promote(ctx, "churn", two, "promoted", time.Now()), "its tag could not be moved: run it again")
+	require.Equal(t, one, tagged())
+	s.down = false
+	require.NoError(t, r.Promote(ctx, "churn", two, "promoted", time.Now()))
+	require.Equal(t, two, tagged())
+	c, _, err := r.Champion(ctx, "churn")
+	require.NoError(t, err)
+	require.Len(t, c.History, 2, "it became champion once")
+
+	_, err = r.Rollback(ctx, "churn", time.Now())
+	require.NoError(t, err)
+	require.Equal(t, one, tagged())
+}
+
 func TestFindByDigits(t *testing.T) {
 	t.Parallel()
 	s, ctx := shelf{}, t.Context()

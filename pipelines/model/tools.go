@@ -36,7 +36,7 @@ const (
 
 // container has the tools and what they need, as the lock pins it.
 func container(ctx context.Context, c *dagger.Client, programs ...string) (*dagger.Container, error) {
-	ctr, err := image.Toolbox(ctx, c, lock)
+	ctr, err := image.Toolbox(ctx, c, "", lock)
 	if err != nil {
 		return nil, err
 	}

@@ -126,12 +126,14 @@ type Gate struct {
 
 // Artifacts says where models and reports are kept.
 type Artifacts struct {
-	// Store is a folder, or an address such as s3://bucket/path, gs://bucket/path or az://container/path.
+	// Store is a folder, or an address such as s3://bucket/path, gs://bucket/path, az://container/path or oci://host/repository.
 	Store string `yaml:"store,omitempty"`
 	// Endpoint of an S3-compatible server, such as https://s3.example.com.
 	Endpoint string `yaml:"endpoint,omitempty"`
 	// Region of the bucket.
 	Region string `yaml:"region,omitempty"`
+	// MLflow is the address of a tracking server whose model registry is told of every champion, such as https://mlflow.example.com.
+	MLflow string `yaml:"mlflow,omitempty"`
 }
 
 // ColumnTypes are the values of data.columns.type.

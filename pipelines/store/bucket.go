@@ -3,36 +3,24 @@ package store
 import (
 	"context"
 	_ "embed"
-	"encoding/json"
 	"fmt"
-	"maps"
-	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"dagger.io/dagger"
 
 	"github.com/millrace-ci/millrace/pipelines/graph"
-	"github.com/millrace-ci/millrace/pipelines/image"
-	"github.com/millrace-ci/millrace/pipelines/step"
 )
 
 //go:embed bucket.py
-var program string
+var bucketProgram string
 
-// The lock is written by
+// The locks are written by
 //
-//	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate store.in -o store.txt
+//	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate NAME.in -o NAME.txt
 //
-//go:embed store.txt
-var lock string
-
-// Variables are the environment variables that hold credentials of buckets.
-var Variables = []string{
-	"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "GOOGLE_SERVICE_ACCOUNT_KEY",
-	"AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN",
-}
+//go:embed bucket.txt
+var bucketLock string
 
 // Bucket is an object store: S3 and what is compatible with it, Google Cloud Storage, Azure Blob Storage; for reading,
 // also web servers. A container talks to it, so its address must be one that the engine's containers reach.
@@ -44,81 +32,25 @@ type Bucket struct {
 	Endpoint string
 	// Region of the bucket; us-east-1 if it is empty.
 	Region string
-	// Credentials by the names of [Variables]; without any, requests are not signed.
+	// Credentials by the names of [BucketVariables]; without any, requests are not signed.
 	Credentials map[string]*dagger.Secret
 }
 
-var _ Store = Bucket{}
-
-var addressPattern = regexp.MustCompile(`^(s3|gs|az|https?)://[^/?#@]+(/[^?#]*)?$`)
-
-// CheckAddress reports an address that is none of a bucket.
-func CheckAddress(address string) error {
-	if !addressPattern.MatchString(address) {
-		return fmt.Errorf("%q is no address of a bucket: use s3://BUCKET/PATH, gs://BUCKET/PATH, az://CONTAINER/PATH or https://HOST/PATH, without user and query", address)
-	}
-	return nil
-}
+var (
+	_ Store  = Bucket{}
+	_ Source = Bucket{}
+)
 
 func (b Bucket) String() string { return strings.TrimSuffix(b.URL, "/") }
 
-// answer is what the program says.
-type answer struct {
-	Error, Text, Name, Want, Got string
-
-	Data    *string
-	Version string
-	Names   []string
-	Objects []Object
-}
-
-// Object is an object in a bucket, and what tells its present content from any other.
-type Object struct {
-	Name    string `json:"name"`
-	Size    int64  `json:"size"`
-	Version string `json:"version"`
-}
-
-const settingsFile = "/millrace/settings.json"
-
-// do runs the program. What it does is not answered from the cache, unless cached is true.
 func (b Bucket) do(ctx context.Context, operation string, settings map[string]any, cached bool, prepare func(*dagger.Container) *dagger.Container) (answer, *dagger.Container, error) {
-	ctr, err := image.Toolbox(ctx, b.Client, lock)
-	if err != nil {
-		return answer{}, nil, err
-	}
 	settings["url"], settings["endpoint"], settings["region"] = b.String(), b.Endpoint, b.Region
-	text, err := json.Marshal(settings)
+	p := program{client: b.Client, name: "bucket.py", text: bucketProgram, lock: bucketLock, where: b.String(), credentials: b.Credentials}
+	a, ctr, err := p.do(ctx, operation, settings, cached, prepare)
 	if err != nil {
-		return answer{}, nil, err
+		return a, nil, err
 	}
-	ctr = ctr.WithNewFile("/millrace/bucket.py", program).WithNewFile(settingsFile, string(text))
-	for _, name := range slices.Sorted(maps.Keys(b.Credentials)) {
-		ctr = ctr.WithSecretVariable(name, b.Credentials[name])
-	}
-	if !cached {
-		ctr = ctr.WithEnvVariable("MILLRACE_NOW", time.Now().UTC().Format(time.RFC3339Nano))
-	}
-	if prepare != nil {
-		ctr = prepare(ctr)
-	}
-	done, err := step.Exec(ctx, ctr, "/answer", operation, []string{image.ToolboxPython, "/millrace/bucket.py", operation, settingsFile})
-	if err != nil {
-		return answer{}, nil, err
-	}
-	if done.ExitCode != 0 {
-		said, _ := done.Tail(ctx)
-		return answer{}, nil, fmt.Errorf("the program that talks to %s broke:\n%s", b, said)
-	}
-	out, err := done.Stdout(ctx)
-	if err != nil {
-		return answer{}, nil, err
-	}
-	var a answer
-	if err := json.Unmarshal([]byte(out), &a); err != nil {
-		return a, nil, fmt.Errorf("read the answer about %s: %w", b, err)
-	}
-	return a, done.Container, b.fault(a)
+	return a, ctr, b.fault(a)
 }
 
 // fault turns what is wrong with the store into an error.
@@ -154,7 +86,7 @@ func (b Bucket) fault(a answer) error {
 // variables are those that matter to the bucket.
 func (b Bucket) variables() []string {
 	prefix := map[string]string{"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}[strings.SplitN(b.URL, ":", 2)[0]]
-	return slices.DeleteFunc(slices.Clone(Variables), func(v string) bool { return prefix == "" || !strings.HasPrefix(v, prefix) })
+	return slices.DeleteFunc(slices.Clone(BucketVariables), func(v string) bool { return prefix == "" || !strings.HasPrefix(v, prefix) })
 }
 
 func or(names []string) string { return strings.Join(names, ", ") }
@@ -210,14 +142,5 @@ func (b Bucket) download(ctx context.Context, objects []Object, strip string) (*
 	if len(objects) == 0 {
 		return b.Client.Directory(), nil
 	}
-	settings := map[string]any{"objects": objects, "strip": strip, "out": "/out"}
-	_, ctr, err := b.do(ctx, "fetch", settings, true, nil)
-	if err != nil {
-		// It may be the answer of an earlier try, from the cache.
-		_, ctr, err = b.do(ctx, "fetch", settings, false, nil)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return ctr.Directory("/out"), nil
+	return downloaded(ctx, b.do, map[string]any{"objects": objects, "strip": strip})
 }

@@ -1,7 +1,7 @@
-"""Work on an object store: bucket.py OPERATION SETTINGS. The answer goes to standard output, as JSON.
+"""Work on an object store: bucket.py OPERATION SETTINGS. The answer goes to a file, as JSON.
 
 SETTINGS is a JSON file; credentials come from the environment, by the names that the clouds' own tools use. What is
-wrong with the store is an answer too: {"error": KIND, "text": ...}.
+wrong with the store is an answer too: {"error": KIND, "text": ...}, whose text also goes to standard output.
 """
 
 import hashlib
@@ -209,7 +209,10 @@ def main():
     except (exceptions.BaseError, OSError, ValueError) as error:
         kind = next((kind for of, kind in KINDS if isinstance(error, of)), "broken")
         answer = {"error": kind, "text": str(error)}
-    json.dump(answer, sys.stdout)
+    pathlib.Path(settings["answer"]).write_text(json.dumps(answer), encoding="utf-8")
+    print(answer.get("text", ""))
+    if settings["strict"] and "error" in answer:
+        raise SystemExit(1)
 
 
 main()

@@ -1,0 +1,155 @@
+package enginetest
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"dagger.io/dagger"
+	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/image"
+)
+
+// tracking is a tracking server of MLflow, behind a proxy that wants a token.
+type tracking struct {
+	url, inside string
+	// refuse says which requests are answered with an error; nil means none.
+	refuse atomic.Pointer[func(*http.Request) bool]
+}
+
+const trackingToken = "the-token-of-the-server"
+
+// newTracking starts a server in the engine. What it is made of is pinned by a lock, made by
+//
+//	uv pip compile --python-platform linux --python-version 3.11 --generate-hashes --no-header --no-annotate mlflow.in -o mlflow.txt
+func newTracking(t *testing.T) *tracking {
+	t.Helper()
+	c := client(t)
+	lock, err := os.ReadFile("testdata/mlflow.txt")
+	require.NoError(t, err)
+	ctr, err := image.Toolbox(t.Context(), c, "", string(lock))
+	require.NoError(t, err)
+	server := ctr.WithEnvVariable("MLFLOW_DISABLE_TELEMETRY", "true").WithExposedPort(5000).AsService(dagger.ContainerAsServiceOpts{Args: []string{
+		"/opt/venv/bin/mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--workers", "1", "--allowed-hosts", "*",
+		"--backend-store-uri", "sqlite:////tmp/mlflow.db", "--artifacts-destination", "/tmp/artifacts",
+	}})
+	tunnel, err := c.Host().Tunnel(server).Start(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { _, _ = tunnel.Stop(context.Background()) })
+	m := &tracking{}
+	m.inside, err = tunnel.Endpoint(t.Context(), dagger.ServiceEndpointOpts{Scheme: "http"})
+	require.NoError(t, err)
+	target, err := url.Parse(m.inside)
+	require.NoError(t, err)
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
+	m.url = reachable(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer "+trackingToken {
+			http.Error(w, "who are you?", http.StatusUnauthorized)
+			return
+		}
+		if refuse := m.refuse.Load(); refuse != nil && (*refuse)(r) {
+			http.Error(w, "", http.StatusServiceUnavailable)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	return m
+}
+
+// version is one of the registered model "good".
+type version struct {
+	Version string
+	Aliases []string
+	Tags    []struct{ Key, Value string }
+}
+
+// get asks the server.
+func (m *tracking) get(t *testing.T, path string, into any) {
+	t.Helper()
+	got, err := http.Get(m.inside + "/api/2.0/mlflow/" + path)
+	require.NoError(t, err)
+	defer got.Body.Close()
+	require.Equal(t, http.StatusOK, got.StatusCode)
+	require.NoError(t, json.NewDecoder(got.Body).Decode(into))
+}
+
+// champion returns the store's version of what the alias champion stands for, and how many versions there are.
+func (m *tracking) champion(t *testing.T) (digest string, versions int) {
+	t.Helper()
+	var alias struct {
+		Version version `json:"model_version"`
+	}
+	m.get(t, "registered-models/alias?name=good&alias=champion", &alias)
+	for _, tag := range alias.Version.Tags {
+		if tag.Key == "millrace.version" {
+			digest = tag.Value
+		}
+	}
+	var all struct {
+		Versions []version `json:"model_versions"`
+	}
+	m.get(t, "model-versions/search?filter=name%3D%27good%27", &all)
+	return digest, len(all.Versions)
+}
+
+func TestModelsInMLflow(t *testing.T) {
+	needsEngine(t)
+	m := newTracking(t)
+	login := withEnv("MLFLOW_TRACKING_TOKEN=" + trackingToken)
+	source, kept := lessons(t, nil), t.TempDir()
+	args := []string{"training", "--store", kept, "--mlflow", m.url}
+
+	got := ci(t, source, args, login)
+	require.Equal(t, 0, got.code)
+	first := champion(t, kept, "good").Version
+	digest, versions := m.champion(t)
+	require.Equal(t, first, digest)
+	require.Equal(t, 1, versions)
+	require.Equal(t, "models:/good/1", got.node(t, "mlflow-good").Artifacts[0].Reference)
+	require.NotContains(t, got.stdout+got.stderr, trackingToken)
+
+	edit(t, source, edits{"millrace.yaml": lesson("good", "0.1")})
+	t.Run("an upload that fails half-way moves no alias", func(t *testing.T) {
+		var puts atomic.Int32
+		refuse := func(r *http.Request) bool {
+			return r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/artifacts/") && puts.Add(1) > 2
+		}
+		m.refuse.Store(&refuse)
+		defer m.refuse.Store(nil)
+		got := ci(t, source, args, login)
+		require.Equal(t, 3, got.code)
+		require.Greater(t, puts.Load(), int32(2))
+		require.Equal(t, graph.Errored, got.node(t, "mlflow-good").Verdict)
+		require.Contains(t, got.node(t, "mlflow-good").Reason, "whose alias champion stays as it was")
+		digest, versions := m.champion(t)
+		require.Equal(t, first, digest)
+		require.Equal(t, 1, versions)
+	})
+	t.Run("and the next run makes it good", func(t *testing.T) {
+		got := ci(t, source, args, login)
+		require.Equal(t, 0, got.code)
+		second := champion(t, kept, "good").Version
+		require.NotEqual(t, first, second)
+		digest, versions := m.champion(t)
+		require.Equal(t, second, digest)
+		require.Equal(t, 2, versions)
+
+		models(t, source, kept, login, "rollback", "good", "--mlflow", m.url)
+		digest, versions = m.champion(t)
+		require.Equal(t, first, digest)
+		require.Equal(t, 2, versions, "nothing is uploaded twice")
+	})
+	t.Run("wrong token", func(t *testing.T) {
+		got := ci(t, source, args, withEnv("MLFLOW_TRACKING_TOKEN=another"))
+		require.Equal(t, 3, got.code)
+		require.Contains(t, got.node(t, "mlflow-good").Reason, "refuses this login: see MLFLOW_TRACKING_TOKEN")
+	})
+}
