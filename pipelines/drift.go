@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/millrace-ci/millrace/pipelines/drift"
 	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/host"
 	"github.com/millrace-ci/millrace/pipelines/project"
 	"github.com/millrace-ci/millrace/pipelines/report"
 	"github.com/millrace-ci/millrace/pipelines/step"
@@ -207,13 +209,27 @@ func driftCheck(ctx context.Context, ledger drift.Ledger, policy drift.Policy, f
 	return checked, nil
 }
 
-// dispatch fills in whom to ask for a retraining.
+// dispatch fills in whom to ask for a retraining: the CI host that the run takes place on, where nothing else is said.
 func dispatch(in DriftInputs) drift.Dispatch {
 	d := in.Project.Drift.Retrain.Dispatch
-	return drift.Dispatch{
-		Receiver: drift.Receiver(d.To), URL: d.URL, Repository: cmp.Or(d.Repository, in.Ref.Repository), Workflow: d.Workflow, Ref: d.Ref,
-		Inputs: d.Inputs, Token: in.Token,
+	to := drift.Dispatch{
+		Receiver: drift.Receiver(d.To), URL: d.URL, Repository: cmp.Or(d.Repository, in.Ref.Repository), Workflow: d.Workflow,
+		Ref: cmp.Or(d.Ref, in.Ref.DefaultBranch), Inputs: d.Inputs, Token: in.Token,
 	}
+	own, api := drift.Receiver(""), ""
+	switch in.Ref.Host {
+	case host.GitHub:
+		own, api = drift.GitHub, "/api/v3"
+	case host.GitLab:
+		own, api = drift.GitLab, "/api/v4"
+	}
+	to.Receiver = cmp.Or(to.Receiver, own)
+	// The run's token is for the server that it runs on.
+	server, err := url.Parse(in.Ref.RepositoryURL)
+	if err == nil && api != "" && server.Host != "" && server.Host != "github.com" && to.Receiver == own && to.URL == "" {
+		to.URL = server.Scheme + "://" + server.Host + api
+	}
+	return to
 }
 
 // driftRetrain does what was decided, and keeps in the history what became of it.

@@ -76,7 +76,7 @@ type Retrain struct {
 
 // Dispatch says whom to ask for a retraining. The token is a secret and no part of the configuration.
 type Dispatch struct {
-	// To is github (workflow_dispatch), gitlab (a pipeline trigger) or webhook.
+	// To is github (workflow_dispatch), gitlab (a pipeline trigger) or webhook; the CI host of the run by default.
 	To string `yaml:"to,omitempty" jsonschema:"enum=github,enum=gitlab,enum=webhook"`
 	// URL is the webhook's address, or that of the API of a GitHub or GitLab of one's own.
 	URL string `yaml:"url,omitempty" jsonschema:"format=uri"`
@@ -84,7 +84,7 @@ type Dispatch struct {
 	Repository string `yaml:"repository,omitempty"`
 	// Workflow is the file of the workflow at GitHub; training.yml by default.
 	Workflow string `yaml:"workflow,omitempty"`
-	// Ref is the branch to train on; main by default.
+	// Ref is the branch to train on; the repository's default branch where it is known, else main.
 	Ref string `yaml:"ref,omitempty"`
 	// Inputs go along as the workflow's inputs or the pipeline's variables.
 	Inputs map[string]string `yaml:"inputs,omitempty"`
