@@ -43,13 +43,14 @@ type DriftInputs struct {
 type DriftGraph struct {
 	*graph.Graph
 
-	Data    *graph.Node[DriftData]
-	Detect  *graph.Node[drift.Detected]
-	Checked *graph.Node[DriftCheck]
-	Retrain *graph.Node[step.Result]
-	Report  *graph.Node[step.Result]
-	Alerts  *graph.Node[step.Result]
-	Notify  *graph.Node[step.Result]
+	Data     *graph.Node[DriftData]
+	Contract *graph.Node[step.Result]
+	Detect   *graph.Node[drift.Detected]
+	Checked  *graph.Node[DriftCheck]
+	Retrain  *graph.Node[step.Result]
+	Report   *graph.Node[step.Result]
+	Alerts   *graph.Node[step.Result]
+	Notify   *graph.Node[step.Result]
 }
 
 // DriftData is what a comparison needs.
@@ -69,11 +70,11 @@ type DriftCheck struct {
 	History  drift.History
 }
 
-// Drift returns the drift graph: get the tables, compare them, decide, retrain on critical drift, write the report, and
-// fail if critical drift is left; at the end, whatever happened, notify.
+// Drift returns the drift graph: get the tables, check them against their contract, compare them, decide, retrain on
+// critical drift, write the report, and fail if critical drift is left; at the end, whatever happened, notify.
 //
 // The run's verdict is failed for critical drift, unless a model was trained in this run that passed its gates; failed too
-// for a table that can't be used; inconclusive for too few rows; passed, with findings, for a warning.
+// for a table that breaks its contract or can't be used; inconclusive for too few rows; passed, with findings, for a warning.
 func Drift(in DriftInputs) DriftGraph {
 	c, config := in.Client, in.Project.Drift
 	g := graph.New("drift")
@@ -87,10 +88,12 @@ func Drift(in DriftInputs) DriftGraph {
 
 	data := graph.Add(g, "data", func(ctx context.Context) (DriftData, error) { return driftData(ctx, in, ledger) },
 		graph.Doc("get the tables and the history"), graph.Retry(3, 2*time.Second), graph.Timeout(time.Hour))
+	contract := graph.Add(g, "contract", func(ctx context.Context) (step.Result, error) { return driftContract(ctx, in, data.Value()) },
+		graph.Needs(data), graph.Doc("check both tables against their contract"), graph.Retry(3, time.Second))
 	detect := graph.Add(g, "detect", func(ctx context.Context) (drift.Detected, error) {
 		d := data.Value()
 		return drift.Detect{Name: name, Config: d.Config, Now: ledger.Now}.Run(ctx, c, d.Reference, d.Current, d.History)
-	}, graph.Needs(data), graph.Doc("compare the current table with the reference"), graph.Retry(3, time.Second))
+	}, graph.Needs(data), graph.After(contract), graph.Doc("compare the current table with the reference"), graph.Retry(3, time.Second))
 	check := graph.Add(g, "check", func(ctx context.Context) (DriftCheck, error) {
 		checked, err := driftCheck(ctx, ledger, policy, detect.Value().Found, data.Value().Aside)
 		outcome = checked.Decision
@@ -108,7 +111,7 @@ func Drift(in DriftInputs) DriftGraph {
 	}, graph.Needs(check), graph.After(retrain, written), graph.Doc("fail on critical drift"))
 	told := Notify(g, in.Inputs)
 	return DriftGraph{
-		Graph: g, Data: data, Detect: detect, Checked: check, Retrain: retrain, Report: written, Alerts: alerts, Notify: told,
+		Graph: g, Data: data, Contract: contract, Detect: detect, Checked: check, Retrain: retrain, Report: written, Alerts: alerts, Notify: told,
 	}
 }
 

@@ -80,7 +80,7 @@ func Training(in Inputs) TrainingGraph {
 	for _, m := range models {
 		name := imageName(m)
 		if images[name] == nil {
-			images[name] = graph.Add(g, "image-"+name, func(ctx context.Context) (model.Image, error) {
+			images[name] = graph.Add(g, imageNode(m), func(ctx context.Context) (model.Image, error) {
 				return trainingImage(ctx, in, m)
 			}, graph.When(missing == "", missing), graph.Doc("get the image that models are trained in"), graph.Retry(3, time.Second))
 		}
@@ -183,6 +183,9 @@ func parameters(point map[string]string) string {
 	}
 	return strings.Join(words, ", ")
 }
+
+// imageNode is the node that gets the image that a model is trained in.
+func imageNode(m project.Model) string { return "image-" + imageName(m) }
 
 // imageName is what the node of a model's image is called by.
 func imageName(m project.Model) string {

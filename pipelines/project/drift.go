@@ -18,6 +18,8 @@ type Drift struct {
 	Reference string `yaml:"reference,omitempty"`
 	// Current is the table of today, in the same forms.
 	Current string `yaml:"current,omitempty"`
+	// Contract is the table under data whose contract both tables must keep; by default the one whose file is called as the reference.
+	Contract string `yaml:"contract,omitempty"`
 	// Prediction is the column with the model's prediction.
 	Prediction string `yaml:"prediction,omitempty"`
 	// Target is the column with what came true; rows whose label has not arrived have none in it.
@@ -96,9 +98,18 @@ var DriftTests = []string{"distribution", "shape", "missing", "invalid", "new-ca
 var driftName = regexp.MustCompile(`^[a-z0-9]+([._-][a-z0-9]+)*$`)
 
 // validateDrift checks what types alone can't.
-func (c *config) validateDrift(d Drift, l *listing) error {
+func (c *config) validateDrift(d Drift, tables []Table, l *listing) error {
 	if d.Name != "" && !driftName.MatchString(d.Name) {
 		return c.atPath("drift.name", "%q is no name: use lower-case letters, digits and single . _ - between them", d.Name)
+	}
+	if d.Contract != "" {
+		names := make([]string, 0, len(tables))
+		for _, t := range tables {
+			names = append(names, t.Name)
+		}
+		if err := c.mustBeOf("drift.contract", "table", d.Contract, names); err != nil {
+			return err
+		}
 	}
 	if d.Importances != "" {
 		if err := c.mustExist(l, "drift.importances", clean(d.Importances)); err != nil {
