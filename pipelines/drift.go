@@ -68,6 +68,8 @@ type DriftCheck struct {
 	Found    drift.Result
 	Decision drift.Retraining
 	History  drift.History
+	// Lost is why the run could not be written into the history; empty if it was.
+	Lost string
 }
 
 // Drift returns the drift graph: get the tables, check them against their contract, compare them, decide, retrain on
@@ -83,7 +85,8 @@ func Drift(in DriftInputs) DriftGraph {
 	policy := drift.Policy{
 		Mode: in.mode(), Cooldown: config.Retrain.Cooldown, Budget: config.Retrain.Budget,
 	}
-	// What became of the retraining, for the nodes after it: they run also where that node ends without a value.
+	// What was decided, and what became of it, for the report: it is written also where those nodes end without a value.
+	var checked DriftCheck
 	var outcome drift.Retraining
 
 	data := graph.Add(g, "data", func(ctx context.Context) (DriftData, error) { return driftData(ctx, in, ledger) },
@@ -94,8 +97,8 @@ func Drift(in DriftInputs) DriftGraph {
 		d := data.Value()
 		return drift.Detect{Name: name, Config: d.Config, Now: ledger.Now}.Run(ctx, c, d.Reference, d.Current, d.History)
 	}, graph.Needs(data), graph.After(contract), graph.Doc("compare the current table with the reference"), graph.Retry(3, time.Second))
-	check := graph.Add(g, "check", func(ctx context.Context) (DriftCheck, error) {
-		checked, err := driftCheck(ctx, ledger, policy, detect.Value().Found, data.Value().Aside)
+	check := graph.Add(g, "check", func(ctx context.Context) (_ DriftCheck, err error) {
+		checked, err = driftCheck(ctx, ledger, policy, detect.Value().Found, data.Value())
 		outcome = checked.Decision
 		return checked, err
 	}, graph.Needs(data, detect), graph.Doc("decide, and write the run into the history"))
@@ -104,8 +107,11 @@ func Drift(in DriftInputs) DriftGraph {
 		return result, err
 	}, graph.Needs(check), graph.Doc("have the model trained again on critical drift"), graph.Retry(3, 5*time.Second))
 	written := graph.Add(g, "report", func(ctx context.Context) (step.Result, error) {
-		return driftReport(ctx, in, ledger, check.Value(), outcome, data.Value().Aside)
-	}, graph.Needs(data, check), graph.After(retrain), graph.Always(), graph.Timeout(5*time.Minute), graph.Doc("write the report"))
+		if checked.Found.Status == "" {
+			checked = DriftCheck{Found: detect.Value().Found, History: data.Value().History, Lost: "it was ended before that"}
+		}
+		return driftReport(ctx, in, ledger, checked, outcome, data.Value().Aside)
+	}, graph.Needs(data, detect), graph.After(check, retrain), graph.Always(), graph.Timeout(5*time.Minute), graph.Doc("write the report"))
 	alerts := graph.Add(g, "alerts", func(context.Context) (step.Result, error) {
 		return driftVerdict(check.Value().Found, outcome), nil
 	}, graph.Needs(check), graph.After(retrain, written), graph.Doc("fail on critical drift"))
@@ -194,20 +200,27 @@ func driftConfig(ctx context.Context, p project.Drift, src *dagger.Directory) (d
 }
 
 // driftCheck writes the run into the history and decides on retraining.
-func driftCheck(ctx context.Context, ledger drift.Ledger, policy drift.Policy, found drift.Result, aside string) (DriftCheck, error) {
+//
+// Without the history nothing is decided: what it does not know of could be done twice.
+func driftCheck(ctx context.Context, ledger drift.Ledger, policy drift.Policy, found drift.Result, data DriftData) (DriftCheck, error) {
 	checked := DriftCheck{Found: found}
 	claim := policy.Claim(ledger, found)
 	var err error
 	checked.History, err = ledger.Change(ctx, func(h *drift.History) { checked.Decision = claim(h) })
 	if err != nil {
+		checked.History, checked.Lost = data.History, err.Error()
+		checked.Decision = drift.Retraining{Mode: policy.Mode, Time: ledger.Now, State: "none", Reason: "the history can't be written"}
+		if len(found.Alerts) > 0 {
+			err = fmt.Errorf("%s drift was found, %s, and nothing was decided: %w", found.Severity, strings.TrimSuffix(drift.Headline(found), "."), err)
+		}
 		return checked, err
 	}
 	checked.Verdict = graph.Passed
 	if len(found.Alerts) > 0 {
 		checked.Reason = fmt.Sprintf("%s: %s", found.Severity, strings.TrimSuffix(drift.Headline(found), "."))
 	}
-	if aside != "" {
-		checked.Findings = []report.Finding{{Tool: "drift", Rule: "history", Severity: report.Medium, Message: aside}}
+	if data.Aside != "" {
+		checked.Findings = []report.Finding{{Tool: "drift", Rule: "history", Severity: report.Medium, Message: data.Aside}}
 	}
 	return checked, nil
 }
@@ -289,6 +302,9 @@ func driftReport(ctx context.Context, in DriftInputs, ledger drift.Ledger, check
 	var notes []string
 	if aside != "" {
 		notes = append(notes, "Note: "+aside+".")
+	}
+	if checked.Lost != "" {
+		notes = append(notes, "This run is not in the history: "+checked.Lost+".")
 	}
 	if in.Store == nil {
 		notes = append(notes, "Without a store there is no history: only severe drift alerts. Name one with --state.")
