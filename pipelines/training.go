@@ -196,6 +196,16 @@ func imageName(m project.Model) string {
 	return strings.ReplaceAll(name, ":", "-")
 }
 
+// TrainingImage builds or pulls what the model of that name is trained in.
+func TrainingImage(ctx context.Context, in Inputs, name string) (model.Image, project.Model, error) {
+	if err := CheckModels(in.Project, []string{name}); err != nil {
+		return model.Image{}, project.Model{}, err
+	}
+	m := in.Project.Models[slices.IndexFunc(in.Project.Models, func(m project.Model) bool { return m.Name == name })]
+	img, err := trainingImage(ctx, in, m)
+	return img, m, err
+}
+
 // trainingImage builds or pulls what a model is trained in.
 func trainingImage(ctx context.Context, in Inputs, m project.Model) (model.Image, error) {
 	spec, own := image.Spec{Name: "training", Dockerfile: m.Dockerfile}, m.Dockerfile != ""
@@ -213,11 +223,9 @@ func trainingImage(ctx context.Context, in Inputs, m project.Model) (model.Image
 		return out, err
 	}
 	out.Container = built.Images[0].Container
-	digest, err := out.Container.Rootfs().Digest(ctx)
-	if err != nil {
-		return out, fmt.Errorf("name the content of the image %s: %w", spec.Name, step.Explain(err))
+	if out.Digest, err = model.Content(ctx, in.Client, out.Container.Rootfs()); err != nil {
+		return out, fmt.Errorf("name the content of the image %s: %w", spec.Name, err)
 	}
-	out.Digest = digest
 	return out, nil
 }
 
