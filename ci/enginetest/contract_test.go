@@ -54,7 +54,7 @@ drift: {name: people, target: left, columns: {id: {ignore: true}}}
 	reference := save("reference.csv", labelled(people(1, 1000, 0), ""))
 	run := func(t *testing.T, reference, current string) outcome {
 		t.Helper()
-		return ci(t, source, []string{"drift", "--reference", reference, "--current", current, "--state", state})
+		return ci(t, source, []string{"drift", "--reference", reference, "--current", current, "--store", state})
 	}
 	entries := func(t *testing.T) int {
 		t.Helper()

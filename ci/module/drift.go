@@ -54,6 +54,9 @@ func (m *Millrace) drift(ctx context.Context, t tables, r request) (string, erro
 		in.Inputs, in.Train = base, pipelines.TrainOnDrift(base)
 	}
 	configured := base.Project.Drift
+	if t.state == "" && strings.Contains(base.Project.Artifacts.Store, "://") {
+		t.state = base.Project.Artifacts.Store
+	}
 	if t.state != "" {
 		if in.Store, err = t.access.open(ctx, c, base, t.state); err != nil {
 			return "", failure(err)
