@@ -23,7 +23,7 @@ type driftCmd struct {
 	Reference string `placeholder:"TABLE" help:"Table that the model was trained on: a file, a folder of files, a web address, an object s3://, gs:// or az://, or an artifact oci:// (default: millrace.yaml's)."`
 	Current   string `placeholder:"TABLE" help:"Table of today, in the same forms (default: millrace.yaml's)."`
 	Retrain   string `enum:",no,inline,dispatch" default:"" placeholder:"MODE" help:"On critical drift: no, inline (train in this run) or dispatch (ask another system to) (default: millrace.yaml's, else no)."`
-	State     string `placeholder:"DIR|URL" env:"MILLRACE_STATE" help:"Where the history and the reports of all runs are kept: a folder, s3://, gs://, az:// with bucket and path, or oci:// with host and repository (default: none, and only severe drift alerts)."`
+	State     string `placeholder:"DIR|URL" env:"MILLRACE_STATE" help:"Where the history and the reports of all runs are kept: a folder, s3://, gs://, az:// with bucket and path, or oci:// with host and repository (default: where models are kept, else nowhere, and only severe drift alerts)."`
 	storeFlags
 	mlflowFlag
 	tablesFlag
@@ -55,9 +55,12 @@ func (c *driftCmd) Run(ctx context.Context, s *streams) error {
 			Inputs: in, Reference: reference(in), Current: current(in), Mode: drift.Mode(c.Retrain),
 			Token: secret(in.Client, "retrain-token", c.Token), Train: pipelines.TrainOnDrift(in),
 		}
-		if c.State != "" {
+		switch {
+		case c.State != "":
 			kept, err := open(in, c.State)
 			out.Store, wrong = kept, cmp.Or(wrong, err)
+		case in.Training.Store != nil:
+			out.Store = in.Training.Store
 		}
 		return out
 	}

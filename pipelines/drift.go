@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/millrace-ci/millrace/pipelines/drift"
 	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/host"
 	"github.com/millrace-ci/millrace/pipelines/project"
 	"github.com/millrace-ci/millrace/pipelines/report"
 	"github.com/millrace-ci/millrace/pipelines/step"
@@ -41,13 +43,14 @@ type DriftInputs struct {
 type DriftGraph struct {
 	*graph.Graph
 
-	Data    *graph.Node[DriftData]
-	Detect  *graph.Node[drift.Detected]
-	Checked *graph.Node[DriftCheck]
-	Retrain *graph.Node[step.Result]
-	Report  *graph.Node[step.Result]
-	Alerts  *graph.Node[step.Result]
-	Notify  *graph.Node[step.Result]
+	Data     *graph.Node[DriftData]
+	Contract *graph.Node[step.Result]
+	Detect   *graph.Node[drift.Detected]
+	Checked  *graph.Node[DriftCheck]
+	Retrain  *graph.Node[step.Result]
+	Report   *graph.Node[step.Result]
+	Alerts   *graph.Node[step.Result]
+	Notify   *graph.Node[step.Result]
 }
 
 // DriftData is what a comparison needs.
@@ -65,13 +68,15 @@ type DriftCheck struct {
 	Found    drift.Result
 	Decision drift.Retraining
 	History  drift.History
+	// Lost is why the run could not be written into the history; empty if it was.
+	Lost string
 }
 
-// Drift returns the drift graph: get the tables, compare them, decide, retrain on critical drift, write the report, and
-// fail if critical drift is left; at the end, whatever happened, notify.
+// Drift returns the drift graph: get the tables, check them against their contract, compare them, decide, retrain on
+// critical drift, write the report, and fail if critical drift is left; at the end, whatever happened, notify.
 //
 // The run's verdict is failed for critical drift, unless a model was trained in this run that passed its gates; failed too
-// for a table that can't be used; inconclusive for too few rows; passed, with findings, for a warning.
+// for a table that breaks its contract or can't be used; inconclusive for too few rows; passed, with findings, for a warning.
 func Drift(in DriftInputs) DriftGraph {
 	c, config := in.Client, in.Project.Drift
 	g := graph.New("drift")
@@ -80,17 +85,20 @@ func Drift(in DriftInputs) DriftGraph {
 	policy := drift.Policy{
 		Mode: in.mode(), Cooldown: config.Retrain.Cooldown, Budget: config.Retrain.Budget,
 	}
-	// What became of the retraining, for the nodes after it: they run also where that node ends without a value.
+	// What was decided, and what became of it, for the report: it is written also where those nodes end without a value.
+	var checked DriftCheck
 	var outcome drift.Retraining
 
 	data := graph.Add(g, "data", func(ctx context.Context) (DriftData, error) { return driftData(ctx, in, ledger) },
 		graph.Doc("get the tables and the history"), graph.Retry(3, 2*time.Second), graph.Timeout(time.Hour))
+	contract := graph.Add(g, "contract", func(ctx context.Context) (step.Result, error) { return driftContract(ctx, in, data.Value()) },
+		graph.Needs(data), graph.Doc("check both tables against their contract"), graph.Retry(3, time.Second))
 	detect := graph.Add(g, "detect", func(ctx context.Context) (drift.Detected, error) {
 		d := data.Value()
 		return drift.Detect{Name: name, Config: d.Config, Now: ledger.Now}.Run(ctx, c, d.Reference, d.Current, d.History)
-	}, graph.Needs(data), graph.Doc("compare the current table with the reference"), graph.Retry(3, time.Second))
-	check := graph.Add(g, "check", func(ctx context.Context) (DriftCheck, error) {
-		checked, err := driftCheck(ctx, ledger, policy, detect.Value().Found, data.Value().Aside)
+	}, graph.Needs(data), graph.After(contract), graph.Doc("compare the current table with the reference"), graph.Retry(3, time.Second))
+	check := graph.Add(g, "check", func(ctx context.Context) (_ DriftCheck, err error) {
+		checked, err = driftCheck(ctx, ledger, policy, detect.Value().Found, data.Value())
 		outcome = checked.Decision
 		return checked, err
 	}, graph.Needs(data, detect), graph.Doc("decide, and write the run into the history"))
@@ -99,14 +107,17 @@ func Drift(in DriftInputs) DriftGraph {
 		return result, err
 	}, graph.Needs(check), graph.Doc("have the model trained again on critical drift"), graph.Retry(3, 5*time.Second))
 	written := graph.Add(g, "report", func(ctx context.Context) (step.Result, error) {
-		return driftReport(ctx, in, ledger, check.Value(), outcome, data.Value().Aside)
-	}, graph.Needs(data, check), graph.After(retrain), graph.Always(), graph.Timeout(5*time.Minute), graph.Doc("write the report"))
+		if checked.Found.Status == "" {
+			checked = DriftCheck{Found: detect.Value().Found, History: data.Value().History, Lost: "it was ended before that"}
+		}
+		return driftReport(ctx, in, ledger, checked, outcome, data.Value().Aside)
+	}, graph.Needs(data, detect), graph.After(check, retrain), graph.Always(), graph.Timeout(5*time.Minute), graph.Doc("write the report"))
 	alerts := graph.Add(g, "alerts", func(context.Context) (step.Result, error) {
 		return driftVerdict(check.Value().Found, outcome), nil
 	}, graph.Needs(check), graph.After(retrain, written), graph.Doc("fail on critical drift"))
 	told := Notify(g, in.Inputs)
 	return DriftGraph{
-		Graph: g, Data: data, Detect: detect, Checked: check, Retrain: retrain, Report: written, Alerts: alerts, Notify: told,
+		Graph: g, Data: data, Contract: contract, Detect: detect, Checked: check, Retrain: retrain, Report: written, Alerts: alerts, Notify: told,
 	}
 }
 
@@ -189,31 +200,52 @@ func driftConfig(ctx context.Context, p project.Drift, src *dagger.Directory) (d
 }
 
 // driftCheck writes the run into the history and decides on retraining.
-func driftCheck(ctx context.Context, ledger drift.Ledger, policy drift.Policy, found drift.Result, aside string) (DriftCheck, error) {
+//
+// Without the history nothing is decided: what it does not know of could be done twice.
+func driftCheck(ctx context.Context, ledger drift.Ledger, policy drift.Policy, found drift.Result, data DriftData) (DriftCheck, error) {
 	checked := DriftCheck{Found: found}
 	claim := policy.Claim(ledger, found)
 	var err error
 	checked.History, err = ledger.Change(ctx, func(h *drift.History) { checked.Decision = claim(h) })
 	if err != nil {
+		checked.History, checked.Lost = data.History, err.Error()
+		checked.Decision = drift.Retraining{Mode: policy.Mode, Time: ledger.Now, State: "none", Reason: "the history can't be written"}
+		if len(found.Alerts) > 0 {
+			err = fmt.Errorf("%s drift was found, %s, and nothing was decided: %w", found.Severity, strings.TrimSuffix(drift.Headline(found), "."), err)
+		}
 		return checked, err
 	}
 	checked.Verdict = graph.Passed
 	if len(found.Alerts) > 0 {
 		checked.Reason = fmt.Sprintf("%s: %s", found.Severity, strings.TrimSuffix(drift.Headline(found), "."))
 	}
-	if aside != "" {
-		checked.Findings = []report.Finding{{Tool: "drift", Rule: "history", Severity: report.Medium, Message: aside}}
+	if data.Aside != "" {
+		checked.Findings = []report.Finding{{Tool: "drift", Rule: "history", Severity: report.Medium, Message: data.Aside}}
 	}
 	return checked, nil
 }
 
-// dispatch fills in whom to ask for a retraining.
+// dispatch fills in whom to ask for a retraining: the CI host that the run takes place on, where nothing else is said.
 func dispatch(in DriftInputs) drift.Dispatch {
 	d := in.Project.Drift.Retrain.Dispatch
-	return drift.Dispatch{
-		Receiver: drift.Receiver(d.To), URL: d.URL, Repository: cmp.Or(d.Repository, in.Ref.Repository), Workflow: d.Workflow, Ref: d.Ref,
-		Inputs: d.Inputs, Token: in.Token,
+	to := drift.Dispatch{
+		Receiver: drift.Receiver(d.To), URL: d.URL, Repository: cmp.Or(d.Repository, in.Ref.Repository), Workflow: d.Workflow,
+		Ref: cmp.Or(d.Ref, in.Ref.DefaultBranch), Inputs: d.Inputs, Token: in.Token,
 	}
+	own, api := drift.Receiver(""), ""
+	switch in.Ref.Host {
+	case host.GitHub:
+		own, api = drift.GitHub, "/api/v3"
+	case host.GitLab:
+		own, api = drift.GitLab, "/api/v4"
+	}
+	to.Receiver = cmp.Or(to.Receiver, own)
+	// The run's token is for the server that it runs on.
+	server, err := url.Parse(in.Ref.RepositoryURL)
+	if err == nil && api != "" && server.Host != "" && server.Host != "github.com" && to.Receiver == own && to.URL == "" {
+		to.URL = server.Scheme + "://" + server.Host + api
+	}
+	return to
 }
 
 // driftRetrain does what was decided, and keeps in the history what became of it.
@@ -270,6 +302,9 @@ func driftReport(ctx context.Context, in DriftInputs, ledger drift.Ledger, check
 	var notes []string
 	if aside != "" {
 		notes = append(notes, "Note: "+aside+".")
+	}
+	if checked.Lost != "" {
+		notes = append(notes, "This run is not in the history: "+checked.Lost+".")
 	}
 	if in.Store == nil {
 		notes = append(notes, "Without a store there is no history: only severe drift alerts. Name one with --state.")

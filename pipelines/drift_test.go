@@ -24,7 +24,7 @@ func TestDriftGraphCanBePlanned(t *testing.T) {
 		names = append(names, n.Name)
 		require.NotEmpty(t, n.Doc)
 	}
-	require.Equal(t, []string{"data", "detect", "check", "retrain", "report", "alerts", "notify"}, names)
+	require.Equal(t, []string{"data", "contract", "detect", "check", "retrain", "report", "alerts", "notify"}, names)
 }
 
 func TestDriftWithoutTables(t *testing.T) {

@@ -3,6 +3,7 @@ package pipelines
 import (
 	"slices"
 
+	"github.com/millrace-ci/millrace/pipelines/drift"
 	"github.com/millrace-ci/millrace/pipelines/image"
 	"github.com/millrace-ci/millrace/pipelines/kube"
 	"github.com/millrace-ci/millrace/pipelines/project"
@@ -20,8 +21,14 @@ func References(p *project.Project, runs func(node string) bool) []string {
 	if p.Go.Found() && runs("test") {
 		refs = append(refs, image.Golang)
 	}
-	if runs("detect") {
-		refs = append(refs, image.Python(""))
+	if runs("detect") || runs("download") {
+		refs = append(refs, image.Python("")) // the tools of drift and training, and what talks to buckets
+	}
+	inline := runs("retrain") && p.Drift.Retrain.Mode == string(drift.Inline)
+	for _, m := range p.Models {
+		if inline || runs(imageNode(m)) {
+			refs = append(refs, trainedIn(p, m)...)
+		}
 	}
 	if runs("build") {
 		for _, i := range p.Images {
@@ -39,4 +46,17 @@ func References(p *project.Project, runs func(node string) bool) []string {
 	}
 	slices.Sort(refs)
 	return slices.Compact(refs)
+}
+
+// trainedIn lists the images that the one which a model is trained in is made of; one that is not built here is its own.
+func trainedIn(p *project.Project, m project.Model) []string {
+	for _, i := range p.Images {
+		if i.Name == m.Image || m.Dockerfile != "" && i.Dockerfile == m.Dockerfile {
+			return i.Parsed.Bases
+		}
+	}
+	if m.Dockerfile != "" {
+		return m.Parsed.Bases
+	}
+	return []string{m.Image}
 }

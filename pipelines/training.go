@@ -80,7 +80,7 @@ func Training(in Inputs) TrainingGraph {
 	for _, m := range models {
 		name := imageName(m)
 		if images[name] == nil {
-			images[name] = graph.Add(g, "image-"+name, func(ctx context.Context) (model.Image, error) {
+			images[name] = graph.Add(g, imageNode(m), func(ctx context.Context) (model.Image, error) {
 				return trainingImage(ctx, in, m)
 			}, graph.When(missing == "", missing), graph.Doc("get the image that models are trained in"), graph.Retry(3, time.Second))
 		}
@@ -184,6 +184,9 @@ func parameters(point map[string]string) string {
 	return strings.Join(words, ", ")
 }
 
+// imageNode is the node that gets the image that a model is trained in.
+func imageNode(m project.Model) string { return "image-" + imageName(m) }
+
 // imageName is what the node of a model's image is called by.
 func imageName(m project.Model) string {
 	if m.Dockerfile != "" {
@@ -191,6 +194,16 @@ func imageName(m project.Model) string {
 	}
 	name, _, _ := strings.Cut(m.Image[strings.LastIndex(m.Image, "/")+1:], "@")
 	return strings.ReplaceAll(name, ":", "-")
+}
+
+// TrainingImage builds or pulls what the model of that name is trained in.
+func TrainingImage(ctx context.Context, in Inputs, name string) (model.Image, project.Model, error) {
+	if err := CheckModels(in.Project, []string{name}); err != nil {
+		return model.Image{}, project.Model{}, err
+	}
+	m := in.Project.Models[slices.IndexFunc(in.Project.Models, func(m project.Model) bool { return m.Name == name })]
+	img, err := trainingImage(ctx, in, m)
+	return img, m, err
 }
 
 // trainingImage builds or pulls what a model is trained in.
@@ -210,11 +223,9 @@ func trainingImage(ctx context.Context, in Inputs, m project.Model) (model.Image
 		return out, err
 	}
 	out.Container = built.Images[0].Container
-	digest, err := out.Container.Rootfs().Digest(ctx)
-	if err != nil {
-		return out, fmt.Errorf("name the content of the image %s: %w", spec.Name, step.Explain(err))
+	if out.Digest, err = model.Content(ctx, in.Client, out.Container.Rootfs()); err != nil {
+		return out, fmt.Errorf("name the content of the image %s: %w", spec.Name, err)
 	}
-	out.Digest = digest
 	return out, nil
 }
 

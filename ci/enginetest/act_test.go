@@ -37,10 +37,10 @@ var act = sync.OnceValues(func() (string, error) {
 	return filepath.Join(dir, "act"), nil
 })
 
-// workflow is a run of a repository's workflows on this machine, as if it were GitHub's runner.
+// workflow is a run of a repository's workflow on this machine, as if it were GitHub's runner.
 type workflow struct {
-	// example names the folder of examples whose workflows are run.
-	example string
+	// example names the folder of examples whose workflows are run, and file the one of them.
+	example, file string
 	// source is the repository that they are laid into.
 	source string
 	// event is GitHub's name of what happened, and payload what GitHub says of it.
@@ -79,7 +79,7 @@ func (w workflow) run(t *testing.T) hosted {
 	require.NoError(t, os.WriteFile(payload, data, 0o644))
 	argv := []string{
 		binary, w.event, "--eventpath", payload, "--platform", "ubuntu-latest=-self-hosted", "--actor", "ada",
-		"--no-cache-server", "--container-daemon-socket", "-", "--action-cache-path", t.TempDir(),
+		"--workflows", filepath.Join(".github/workflows", w.file), "--no-cache-server", "--container-daemon-socket", "-", "--action-cache-path", t.TempDir(),
 	}
 	for name, value := range w.vars {
 		argv = append(argv, "--var", name+"="+value)
@@ -114,18 +114,12 @@ func (w workflow) run(t *testing.T) hosted {
 	return done
 }
 
-// text is that of all workflows of the source.
+// text is the workflow's.
 func (w workflow) text(t *testing.T) string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(w.source, ".github/workflows/*"))
+	data, err := os.ReadFile(filepath.Join(w.source, ".github/workflows", w.file))
 	require.NoError(t, err)
-	var all strings.Builder
-	for _, name := range files {
-		data, err := os.ReadFile(name)
-		require.NoError(t, err)
-		all.Write(data)
-	}
-	return all.String()
+	return string(data)
 }
 
 // releases is a module proxy in a folder that has this project, as it lies here, in the versions that workflows call for:

@@ -12,7 +12,7 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/graph"
 )
 
-// The workflow of examples/github-actions runs as it is: its actions, its line, its conditions, its secrets.
+// The workflow ci-cd of examples/github-actions runs as it is: its actions, its line, its conditions, its secrets.
 func TestGitHubActions(t *testing.T) {
 	needsEngine(t)
 	// play has GitHub say that something happened in a repository whose registry only its secret opens.
@@ -22,7 +22,7 @@ func TestGitHubActions(t *testing.T) {
 		d.user, d.password = "ada", "battery-staple"
 		d.open(t)
 		return workflow{
-			example: "github-actions", source: scores(t, changes), event: event, payload: payload,
+			example: "github-actions", file: "ci-cd.yml", source: scores(t, changes), event: event, payload: payload,
 			vars: map[string]string{"REGISTRY": d.address + "/Team"}, secrets: map[string]string{"REGISTRY_PASSWORD": d.password},
 		}.run(t), d
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -275,7 +276,14 @@ func TestGatesKeepTheChampion(t *testing.T) {
 
 func TestDataThatBreaksItsContract(t *testing.T) {
 	needsEngine(t)
+	// dated has a column of dates besides, all of them the same.
+	dated := func(date string) string {
+		return strings.NewReplacer("id,x,y\n", "id,x,y,d\n", ",0\n", ",0,"+date+"\n", ",1\n", ",1,"+date+"\n").Replace(table(600))
+	}
+	withDates := strings.Replace(lesson("good", "0.2"), "{name: id, unique: true}", "{name: id, unique: true}, {name: d, type: date, optional: true}", 1)
 	for name, test := range map[string]struct{ text, want string }{
+		"the future":      {dated("2199-12-31"), `d: is not in the future: broken by 600 rows, such as "2199-12-31" on line 2`},
+		"nulls only":      {regexp.MustCompile(`,\d,`).ReplaceAllString(table(600), ",,"), "x: is not null: broken by 600 rows"},
 		"values":          {strings.Replace(table(600), "\n1,1,1\n", "\n1,99,nan\n", 1), `"99" on line 3`},
 		"a row twice":     {table(600) + "0,0,0\n", "id: is unique: broken by 1 row"},
 		"no column":       {strings.ReplaceAll(table(600), "id,x,y", "id,x,z"), "y: the column is missing"},
@@ -288,7 +296,7 @@ func TestDataThatBreaksItsContract(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			kept := t.TempDir()
-			got := ci(t, lessons(t, edits{"data/rows.csv": test.text}), []string{"training", "--store", kept})
+			got := ci(t, lessons(t, edits{"data/rows.csv": test.text, "millrace.yaml": withDates}), []string{"training", "--store", kept})
 			require.Equal(t, 1, got.code)
 			require.Equal(t, graph.Failed, got.node(t, "validate").Verdict)
 			require.Contains(t, got.node(t, "validate").Reason+got.text(t, "findings.sarif"), test.want)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	sdk "dagger.io/dagger"
@@ -25,6 +26,8 @@ type tables struct {
 	// state is the address of a store; none if it is empty.
 	state  string
 	access access
+	// training is for retraining in the same run.
+	training trainingRequest
 }
 
 // drift runs the drift graph and says how that went.
@@ -37,8 +40,23 @@ func (m *Millrace) drift(ctx context.Context, t tables, r request) (string, erro
 	if err != nil {
 		return "", failure(err)
 	}
+	if t.retrain != "" && !slices.Contains(drift.Modes, drift.Mode(t.retrain)) {
+		return "", failure(usageError{fmt.Errorf("there is no retraining %q: use no, inline or dispatch", t.retrain)})
+	}
 	in := pipelines.DriftInputs{Inputs: base, Mode: drift.Mode(t.retrain)}
+	if in.Inline() {
+		if base.Training, err = t.training.inputs(ctx, c, base); err != nil {
+			return "", failure(err)
+		}
+		if base.Training.Store == nil {
+			return "", failure(usageError{errors.New("retraining inline registers a model, and there is nowhere to: name a place with --store, or in millrace.yaml under artifacts")})
+		}
+		in.Inputs, in.Train = base, pipelines.TrainOnDrift(base)
+	}
 	configured := base.Project.Drift
+	if t.state == "" && strings.Contains(base.Project.Artifacts.Store, "://") {
+		t.state = base.Project.Artifacts.Store
+	}
 	if t.state != "" {
 		if in.Store, err = t.access.open(ctx, c, base, t.state); err != nil {
 			return "", failure(err)

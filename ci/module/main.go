@@ -335,8 +335,9 @@ func (m *Millrace) Publish(
 
 // Compare a table with the one that a model was trained on.
 //
-// Prints the summary. Critical drift, and a table that can't be used, fail; a warning passes. Without a state there is no
-// history of earlier runs, so only severe drift alerts; add "--retrain dispatch" to have another system train then.
+// Prints the summary. Critical drift, and a table that breaks its contract or can't be used, fail; a warning passes.
+// Without a state there is no history of earlier runs, so only severe drift alerts. A function leaves nothing on the
+// caller's disk, so a state is a bucket or a registry.
 //
 // +cache="never"
 func (m *Millrace) Drift(
@@ -354,13 +355,13 @@ func (m *Millrace) Drift(
 	// Configuration; millrace.yaml or .millrace.yaml in the source if left out.
 	// +optional
 	config *dagger.File,
-	// On critical drift: no, or dispatch; millrace.yaml's if left out.
+	// On critical drift: no, inline (train in this run) or dispatch (ask another system to); millrace.yaml's if left out.
 	// +optional
 	retrain string,
 	// Token that a retraining is dispatched with, for example env:RETRAIN_TOKEN.
 	// +optional
 	retrainToken *dagger.Secret,
-	// Where the history and the reports of all runs are kept: s3://, gs:// or az:// with bucket and path, or oci:// with host and repository.
+	// Where the history and the reports of all runs are kept: s3://, gs:// or az:// with bucket and path, or oci:// with host and repository; millrace.yaml's place for models if left out.
 	// +optional
 	state string,
 	// Endpoint of an S3-compatible server; millrace.yaml's if left out.
@@ -390,6 +391,30 @@ func (m *Millrace) Drift(
 	// Password or token for that registry, for example env:REGISTRY_PASSWORD.
 	// +optional
 	registryPassword *dagger.Secret,
+	// For retraining inline: folder with the tables to train on; give this or dataURL.
+	// +optional
+	data *dagger.Directory,
+	// For retraining inline: address of those tables.
+	// +optional
+	dataURL string,
+	// For retraining inline: where models are kept, in the forms of state; millrace.yaml's if left out.
+	// +optional
+	store string,
+	// What started the run: push, pull_request, tag, schedule or manual; manual if left out.
+	// +optional
+	event string,
+	// Branch, tag or pull request, as a name, a number or refs/…; what git says if left out.
+	// +optional
+	ref string,
+	// Commit; what git says if left out.
+	// +optional
+	sha string,
+	// Git reference that the source is of, for what ref and sha leave out; for example ".#HEAD".
+	// +optional
+	git *dagger.GitRef,
+	// Address of the Slack webhook that messages go to, for example env:SLACK_WEBHOOK_URL.
+	// +optional
+	slackWebhook *dagger.Secret,
 ) (string, error) {
 	t := tables{
 		reference: reference, current: current, retrain: retrain, token: retrainToken, state: state,
@@ -400,7 +425,8 @@ func (m *Millrace) Drift(
 			"REGISTRY_PASSWORD": registryPassword,
 		}},
 	}
-	return m.drift(ctx, t, request{source: source, config: config})
+	t.training = trainingRequest{data: data, dataURL: dataURL, store: store, access: t.access}
+	return m.drift(ctx, t, request{source: source, config: config, event: event, ref: ref, sha: sha, git: git, slackWebhook: slackWebhook})
 }
 
 // Show what the ci-cd graph would run, and why not.

@@ -145,6 +145,7 @@ type breach struct {
 	Rule    string
 	Rows    int
 	Samples []struct {
+		File  string
 		Line  int
 		Value string
 	}
@@ -161,7 +162,11 @@ func (b breach) String() string {
 	}
 	var samples []string
 	for _, s := range b.Samples {
-		samples = append(samples, fmt.Sprintf("%q on line %d", s.Value, s.Line))
+		sample := fmt.Sprintf("%q on line %d", s.Value, s.Line)
+		if s.File != "" {
+			sample += " of " + s.File
+		}
+		samples = append(samples, sample)
 	}
 	if len(samples) > 0 {
 		text += ", such as " + strings.Join(samples[:min(len(samples), 3)], ", ")
@@ -199,7 +204,7 @@ func (v Validate) Run(ctx context.Context, c *dagger.Client, data Data) (Data, e
 		}
 		for _, col := range t.Columns {
 			s.Columns = append(s.Columns, map[string]any{
-				"name": col.Name, "type": col.Type, "format": col.Format, "nullable": col.Nullable, "unique": col.Unique,
+				"name": col.Name, "type": col.Type, "format": col.Format, "nullable": col.Nullable, "optional": col.Optional, "unique": col.Unique,
 				"min": col.Min, "max": col.Max, "values": col.Values, "pattern": col.Pattern,
 			})
 		}

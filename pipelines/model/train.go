@@ -24,6 +24,21 @@ type Image struct {
 	Digest string
 }
 
+// Content names what a file system holds by its digest. The engine could as well, but forgets it with the session: for an
+// image of some size that is most of what a run takes in which nothing has changed.
+func Content(ctx context.Context, c *dagger.Client, files *dagger.Directory) (string, error) {
+	ctr, err := container(ctx, c, "rootfs.py")
+	if err != nil {
+		return "", err
+	}
+	done, err := run(ctx, ctr.WithMountedDirectory("/image", files), "rootfs", "/image")
+	if err != nil {
+		return "", err
+	}
+	text, err := done.Stdout(ctx)
+	return strings.TrimSpace(text), err
+}
+
 // Points returns every combination of the grid's values, in one order always; one empty one for a model without a grid.
 func Points(m project.Model) []map[string]string {
 	points := []map[string]string{{}}
@@ -83,7 +98,7 @@ type supervised struct {
 // or such as are no numbers. What failed for want of time or memory runs again the next time; all else is cached.
 func (t Train) Run(ctx context.Context, c *dagger.Client, img Image, data Data) (Trained, error) {
 	m := t.Model
-	out := Trained{Parameters: t.Parameters, Image: img, Data: data, Command: t.command(data)}
+	out := Trained{Parameters: t.Parameters, Image: img, Data: data, Command: t.Argv(data)}
 	user, err := img.Container.User(ctx)
 	if err != nil {
 		return out, fmt.Errorf("look at the image of %s: %w", m.Name, step.Explain(err))
@@ -157,8 +172,8 @@ func stopped(err error) (said supervised, ok bool) {
 	return said, json.Unmarshal([]byte(lines[len(lines)-1]), &said) == nil
 }
 
-// command fills in the placeholders.
-func (t Train) command(data Data) []string {
+// Argv is the command, with its placeholders filled in: tables below /data, outputs in /training/out.
+func (t Train) Argv(data Data) []string {
 	holes := []string{"{out}", trainingFolder + "/out", "{seed}", fmt.Sprint(t.Model.Seed)}
 	for _, table := range data.Tables {
 		holes = append(holes, "{data."+table.Name+"}", dataFolder+"/"+table.Path)

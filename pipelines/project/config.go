@@ -444,7 +444,7 @@ func (c *config) validate(p *Project, l *listing) error {
 	if err := c.validateModels(p, l); err != nil {
 		return err
 	}
-	return c.validateDrift(p.Drift, l)
+	return c.validateDrift(p.Drift, p.Data, l)
 }
 
 func (c *config) mustExist(l *listing, at, p string) error {

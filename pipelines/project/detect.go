@@ -70,6 +70,17 @@ func Detect(tree Tree, config *File) (*Project, error) {
 			return nil, err
 		}
 	}
+	for i := range p.Models {
+		m := &p.Models[i]
+		if m.Dockerfile == "" {
+			continue
+		}
+		data, err := l.read(m.Dockerfile)
+		if err != nil {
+			return nil, err
+		}
+		m.Parsed, _ = ParseDockerfile(m.Dockerfile, data, "", nil)
+	}
 	return p, nil
 }
 

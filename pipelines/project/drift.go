@@ -18,6 +18,8 @@ type Drift struct {
 	Reference string `yaml:"reference,omitempty"`
 	// Current is the table of today, in the same forms.
 	Current string `yaml:"current,omitempty"`
+	// Contract is the table under data whose contract both tables must keep; by default the one whose file is called as the reference.
+	Contract string `yaml:"contract,omitempty"`
 	// Prediction is the column with the model's prediction.
 	Prediction string `yaml:"prediction,omitempty"`
 	// Target is the column with what came true; rows whose label has not arrived have none in it.
@@ -76,7 +78,7 @@ type Retrain struct {
 
 // Dispatch says whom to ask for a retraining. The token is a secret and no part of the configuration.
 type Dispatch struct {
-	// To is github (workflow_dispatch), gitlab (a pipeline trigger) or webhook.
+	// To is github (workflow_dispatch), gitlab (a pipeline trigger) or webhook; the CI host of the run by default.
 	To string `yaml:"to,omitempty" jsonschema:"enum=github,enum=gitlab,enum=webhook"`
 	// URL is the webhook's address, or that of the API of a GitHub or GitLab of one's own.
 	URL string `yaml:"url,omitempty" jsonschema:"format=uri"`
@@ -84,7 +86,7 @@ type Dispatch struct {
 	Repository string `yaml:"repository,omitempty"`
 	// Workflow is the file of the workflow at GitHub; training.yml by default.
 	Workflow string `yaml:"workflow,omitempty"`
-	// Ref is the branch to train on; main by default.
+	// Ref is the branch to train on; the repository's default branch where it is known, else main.
 	Ref string `yaml:"ref,omitempty"`
 	// Inputs go along as the workflow's inputs or the pipeline's variables.
 	Inputs map[string]string `yaml:"inputs,omitempty"`
@@ -96,9 +98,18 @@ var DriftTests = []string{"distribution", "shape", "missing", "invalid", "new-ca
 var driftName = regexp.MustCompile(`^[a-z0-9]+([._-][a-z0-9]+)*$`)
 
 // validateDrift checks what types alone can't.
-func (c *config) validateDrift(d Drift, l *listing) error {
+func (c *config) validateDrift(d Drift, tables []Table, l *listing) error {
 	if d.Name != "" && !driftName.MatchString(d.Name) {
 		return c.atPath("drift.name", "%q is no name: use lower-case letters, digits and single . _ - between them", d.Name)
+	}
+	if d.Contract != "" {
+		names := make([]string, 0, len(tables))
+		for _, t := range tables {
+			names = append(names, t.Name)
+		}
+		if err := c.mustBeOf("drift.contract", "table", d.Contract, names); err != nil {
+			return err
+		}
 	}
 	if d.Importances != "" {
 		if err := c.mustExist(l, "drift.importances", clean(d.Importances)); err != nil {

@@ -54,6 +54,8 @@ type Column struct {
 	Format string `yaml:"format,omitempty"`
 	// Nullable allows empty values.
 	Nullable bool `yaml:"nullable,omitempty"`
+	// Optional allows the whole column to be missing.
+	Optional bool `yaml:"optional,omitempty"`
 	// Unique forbids a value twice.
 	Unique bool `yaml:"unique,omitempty"`
 	// Min is the least number.
@@ -100,6 +102,9 @@ type Model struct {
 	Choose Choose `yaml:"choose,omitempty"`
 	// Gates that the model must pass to become champion.
 	Gates []Gate `yaml:"gates,omitempty"`
+
+	// Parsed is what its own Dockerfile needs; the zero value where that can't be parsed, which is the build's to report.
+	Parsed Dockerfile `yaml:"-"`
 }
 
 // Choose says by which metric the best of several trainings is chosen.

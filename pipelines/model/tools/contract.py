@@ -1,17 +1,21 @@
 """Check tables against their contracts: contract.py SETTINGS FOLDER OUT.
 
-SETTINGS is a JSON file with the tables of the configuration. They are read in parts of 100,000 rows, so that memory does
-not grow with a table, but for 8 bytes a row and column that must be unique. Empty text is a null.
+SETTINGS is a JSON file with the tables of the configuration. A table is a CSV file, compressed or not, a Parquet file, or
+a folder of such. They are read in parts of 100,000 rows, so that memory does not grow with a table, but for 8 bytes a row
+and column that must be unique. Empty text is a null.
 """
 
 import json
 import pathlib
 import sys
 import warnings
+import zlib
 
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
+import pyarrow
+import pyarrow.parquet
 
 PART = 100_000
 SAMPLES = 5
@@ -61,20 +65,46 @@ class Breaches:
     def __init__(self):
         self.found = {}
 
-    def add(self, column, rule, rows, samples):
-        """Count rows that break a rule; samples are pairs of line and value."""
+    def add(self, column, rule, rows, samples, file=""):
+        """Count rows that break a rule; samples are pairs of line and value, in a file of several."""
         entry = self.found.setdefault((column, rule), {"column": column, "rule": rule, "rows": 0, "samples": []})
         entry["rows"] += int(rows)
         room = SAMPLES - len(entry["samples"])
-        entry["samples"] += [{"line": int(line), "value": str(value)[:80]} for line, value in samples[: max(0, room)]]
+        shown = samples[: max(0, room)]
+        entry["samples"] += [{"file": file, "line": int(line), "value": str(value)[:80]} for line, value in shown]
 
     def list(self):
         """Return them, the most rows first."""
         return sorted(self.found.values(), key=lambda entry: (-entry["rows"], entry["column"], entry["rule"]))
 
 
-def parts(table, path):
-    """Read a table in parts, as text; the index is the line number, and empty text a null."""
+def files(path):
+    """Return the files of a table: the path itself, or what lies in the folder, in its order."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.is_file() and file.name[0] not in "._")
+
+
+def parquet(path):
+    """Read a Parquet file in parts, as text; the index is the number of the row."""
+    first = 1
+    for batch in pyarrow.parquet.ParquetFile(path).iter_batches(PART):
+        part = pd.DataFrame({name: texts(batch.column(name)) for name in batch.schema.names}, dtype=str)
+        part.index += first
+        first += len(part)
+        yield part
+
+
+def texts(array):
+    """Return values as text, as a CSV file would have them."""
+    if pyarrow.types.is_floating(array.type):
+        # NaN is written as such, and an integer without ".0" where nulls have made a float of its column.
+        return [None if v is None else str(int(v)) if v == v and v % 1 == 0 else str(v) for v in array.to_pylist()]
+    return [None if v is None else str(v) for v in array.to_pylist()]
+
+
+def delimited(table, path):
+    """Read a CSV file in parts, as text; the index is the number of the line."""
     separator = table.get("separator") or ","
     names = [column["name"] for column in table.get("columns") or []]
     plain = separator == "whitespace"
@@ -92,9 +122,21 @@ def parts(table, path):
         encoding_errors="strict",
     ):
         part.index += first
-        for name in part.columns:
-            part[name] = part[name].str.strip().replace("", None)
         yield part
+
+
+def parts(table, path):
+    """Read a table in parts, as text, each with the name of its file, if there are several; empty text is a null."""
+    declared = {column["name"] for column in table.get("columns") or []}
+    found = files(path)
+    for file in found:
+        with file.open("rb") as stream:
+            packed = stream.read(4) == b"PAR1"
+        for part in parquet(file) if packed else delimited(table, file):
+            # Of the others nothing is asked.
+            for name in declared.intersection(part.columns):
+                part[name] = part[name].str.strip().replace("", None)
+            yield part, file.name if len(found) > 1 else ""
 
 
 def check(table, path, now):
@@ -103,7 +145,7 @@ def check(table, path, now):
     columns = table.get("columns") or []
     result = {"name": table["name"], "rows": 0, "columns": [], "newest": "", "breaches": []}
     wanted = table.get("sha256")
-    if not path.is_file():
+    if not path.exists():
         breaches.add("", f"there is no file {table['path']} in the data", 0, [])
         return {**result, "breaches": breaches.list()}
     if wanted and wanted != table["digest"]:
@@ -119,12 +161,14 @@ def check(table, path, now):
     fresh = table.get("fresh") or {}
     newest = None
     try:
-        for number, part in enumerate(parts(table, path)):
-            if number == 0:
-                result["columns"] = [str(name) for name in part.columns]
+        seen = None
+        for part, file in parts(table, path):
+            if file != seen:
+                seen = file
+                result["columns"] = result["columns"] or [str(name) for name in part.columns]
                 for column in columns:
-                    if column["name"] not in part.columns:
-                        breaches.add(column["name"], "the column is missing", 0, [])
+                    if column["name"] not in part.columns and not column.get("optional"):
+                        breaches.add(column["name"], f"the column is missing{' in ' + file if file else ''}", 0, [])
             result["rows"] += len(part)
             try:
                 schema.validate(part.astype(object), lazy=True)
@@ -132,7 +176,8 @@ def check(table, path, now):
                 cases = errors.failure_cases
                 for (name, rule), rows in cases.groupby(["column", "check"], sort=True):
                     rule = "is not null" if rule == "not_nullable" else rule
-                    breaches.add(str(name), str(rule), len(rows), list(zip(rows["index"], rows["failure_case"].fillna("null"))))
+                    offending = list(zip(rows["index"], rows["failure_case"].fillna("null")))
+                    breaches.add(str(name), str(rule), len(rows), offending, file)
             for name in nulls:
                 if name in part.columns:
                     nulls[name] += int(part[name].isna().sum())
@@ -146,13 +191,16 @@ def check(table, path, now):
                     newest = latest if newest is None else max(newest, latest)
     except pd.errors.EmptyDataError:
         pass
-    except (pd.errors.ParserError, UnicodeDecodeError, ValueError) as error:
+    except (pyarrow.ArrowInvalid, OSError, EOFError, ValueError, zlib.error) as error:
         breaches.add("", f"it can't be read: {error}", 0, [])
         return {**result, "breaches": breaches.list()}
     for name, hashes in unique.items():
         if hashes:
+            # In place, because there may be many.
             values = np.concatenate(hashes)
-            repeated = len(values) - len(np.unique(values))
+            hashes.clear()
+            values.sort()
+            repeated = int((values[1:] == values[:-1]).sum())
             if repeated:
                 breaches.add(name, "is unique", repeated, [])
     rows = table.get("rows") or {}

@@ -7,6 +7,7 @@ import argparse
 import datetime
 import json
 import math
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,9 @@ def main(argv: list[str] | None = None) -> int:
     if options.command == "measure":
         now = options.now.timestamp()
         write(options.out, measure(options.reference, options.current, said, now))
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        seconds, mib = used.ru_utime + used.ru_stime, used.ru_maxrss >> 10
+        print(f"{seconds:.1f} s of processor time, {mib} MiB of memory at most", file=sys.stderr)
         return 0
     result = judge(read(options.measurement), said, read(options.history))
     result["time"] = options.now.isoformat()
