@@ -55,6 +55,7 @@ func (c *driftCmd) Run(ctx context.Context, s *streams) error {
 	inputs := func(in pipelines.Inputs) pipelines.DriftInputs {
 		in.Training.Data = c.sourceOfData(in, c.Source)
 		in.Training.Store, wrong = c.store(in, c.Source)
+		in.Training.Clusters = trainingClusters(in)
 		return pipelines.DriftInputs{
 			Inputs: in, Reference: reference(in.Client), Current: current(in.Client), Store: store, Mode: drift.Mode(c.Retrain),
 			Token: secret(in.Client, "retrain-token", c.Token), Train: pipelines.TrainOnDrift(in),
@@ -73,6 +74,9 @@ func (c *driftCmd) Run(ctx context.Context, s *streams) error {
 		}
 		if planned.Training.Store == nil {
 			return usagef("--retrain inline registers a model, and there is nowhere to: name a place with --store, or in millrace.yaml under artifacts")
+		}
+		if err := pipelines.CheckRetraining(planned.Inputs); err != nil {
+			return usageError{err}
 		}
 	}
 	return c.execute(ctx, s, func(in pipelines.Inputs) *graph.Graph { return pipelines.Drift(inputs(in)).Graph })

@@ -14,6 +14,7 @@ import (
 	"github.com/millrace-ci/millrace/ci/folder"
 	"github.com/millrace-ci/millrace/pipelines"
 	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/kube"
 	"github.com/millrace-ci/millrace/pipelines/model"
 	"github.com/millrace-ci/millrace/pipelines/store"
 )
@@ -47,6 +48,10 @@ func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
 		if wrong == nil {
 			in.Training.Store, wrong = c.store(in, c.Source)
 		}
+		in.Training.Clusters = trainingClusters(in)
+		if wrong == nil {
+			wrong = pipelines.CheckTraining(in)
+		}
 		return pipelines.Training(in).Graph
 	}
 	// One model's failure must not stop the others.
@@ -59,6 +64,26 @@ func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
 		return usageError{wrong}
 	}
 	return c.execute(ctx, s, build, c.options()...)
+}
+
+// trainingClusters returns the clusters of models that are trained on one, as the environment's kubeconfigs say.
+func trainingClusters(in pipelines.Inputs) map[string]kube.Cluster {
+	clusters := map[string]kube.Cluster{}
+	for _, m := range in.Project.Models {
+		if !m.OnKubernetes() {
+			continue
+		}
+		variable := m.Kubernetes.Variable()
+		kubeconfig := os.Getenv(variable)
+		switch {
+		case kubeconfig == "":
+		case in.Client == nil:
+			clusters[variable] = kube.Cluster{} // a plan only asks whether there is one
+		default:
+			clusters[variable] = kube.HostCluster(in.Client, "kubeconfig-"+strings.ToLower(variable), kubeconfig)
+		}
+	}
+	return clusters
 }
 
 // folder is where the tables are, if that is on this machine.

@@ -187,3 +187,47 @@ const deleteScript = `kubectl delete -f /run/millrace/input --ignore-not-found -
 // scaleScript sets the number of a Deployment's pods. $1 is the namespace, $2 the Deployment, $3 the number.
 const scaleScript = `kubectl scale deployment "$2" --namespace "$1" --replicas "$3"
 `
+
+// jobSelector finds the Jobs that train.
+const jobSelector = `app.kubernetes.io/managed-by=millrace,app.kubernetes.io/component=training`
+
+// sweepJobsScript removes what runs left that were killed, and prints the names of the Jobs. $1 is the namespace, $2 the seconds
+// after which one that nobody has looked after is such a one.
+const sweepJobsScript = `set -e
+kubectl get jobs --namespace "$1" --selector ` + jobSelector + ` --output 'jsonpath={range .items[*]}{.metadata.name} {.metadata.annotations.millrace\.dev/seen}{"\n"}{end}' >/tmp/millrace/jobs
+now=$(date +%s)
+while read -r name seen; do
+	[ $((now - ${seen:-0})) -gt "$2" ] || continue
+	kubectl delete job "$name" --namespace "$1" --ignore-not-found --wait=false --cascade=background >/dev/null
+	kubectl delete secret "$name" --namespace "$1" --ignore-not-found >/dev/null
+	echo "$name"
+done </tmp/millrace/jobs
+`
+
+// startJobScript makes the Secret and the Job of the input, and has the one go with the other. $1 is the namespace, $2 the name of both.
+const startJobScript = `
+if kubectl create --validate=false -f /run/millrace/input -o name && uid=$(kubectl get job "$2" --namespace "$1" --output 'jsonpath={.metadata.uid}'); then
+	kubectl patch secret "$2" --namespace "$1" --type merge --output name --patch '{"metadata":{"ownerReferences":[{"apiVersion":"batch/v1","kind":"Job","name":"'"$2"'","uid":"'"$uid"'"}]}}' && exit
+fi
+exit 1
+`
+
+// lookJobScript says that somebody looks after a Job, waits for its end, and prints it, its pods, the namespace's warnings, and what
+// is new of the pods' output. $1 is the namespace, $2 the Job, $3 how many seconds it waits, $4 the container, $5 since when.
+const lookJobScript = `
+kubectl annotate job "$2" --namespace "$1" --overwrite millrace.dev/seen="$(date +%s)" >/dev/null
+kubectl wait job "$2" --namespace "$1" --for=condition=complete --timeout "${3}s" >/dev/null 2>&1
+set -e
+kubectl get job "$2" --namespace "$1" --ignore-not-found -o json
+printf '\036'
+kubectl get pods --namespace "$1" --selector job-name="$2" -o json
+printf '\036'
+kubectl get events --namespace "$1" --field-selector type!=Normal -o json
+printf '\036'
+kubectl logs --namespace "$1" --selector job-name="$2" --container "$4" --prefix --timestamps --ignore-errors --tail 200 ${5:+--since-time="$5"} || true
+`
+
+// endJobScript removes a Job with its pods and its Secret. $1 is the namespace, $2 the name of both.
+const endJobScript = `kubectl delete job "$2" --namespace "$1" --ignore-not-found --wait=false --cascade=background -o name
+kubectl delete secret "$2" --namespace "$1" --ignore-not-found -o name
+`

@@ -22,6 +22,8 @@ type Image struct {
 	Container *dagger.Container
 	// Digest names its content: that of its manifest where it was pulled, of its root file system where it was built.
 	Digest string
+	// Reference is what a cluster pulls it by, with the digest of its manifest; empty where no cluster is to.
+	Reference string
 }
 
 // Points returns every combination of the grid's values, in one order always; one empty one for a model without a grid.
@@ -98,10 +100,7 @@ func (t Train) Run(ctx context.Context, c *dagger.Client, img Image, data Data) 
 	if err != nil {
 		return out, err
 	}
-	if ctr, err = withSettings(ctr, map[string]any{
-		"out": trainingFolder + "/out", "log": trainingFolder + "/log.txt", "result": trainingFolder + "/result.json",
-		"metrics": m.Metrics, "seed": m.Seed, "cpus": m.CPUs, "memory_mib": m.MemoryMiB, "seconds": m.Timeout.Seconds(),
-	}); err != nil {
+	if ctr, err = withSettings(ctr, t.settings()); err != nil {
 		return out, err
 	}
 	ctr = ctr.
@@ -116,13 +115,28 @@ func (t Train) Run(ctx context.Context, c *dagger.Client, img Image, data Data) 
 	if err != nil {
 		return out, fmt.Errorf("train %s: %w", m.Name, step.Explain(err))
 	}
+	return out, t.read(ctx, c, ctr, &out)
+}
+
+// settings are the supervisor's.
+func (t Train) settings() map[string]any {
+	m := t.Model
+	return map[string]any{
+		"out": trainingFolder + "/out", "log": trainingFolder + "/log.txt", "result": trainingFolder + "/result.json",
+		"metrics": m.Metrics, "seed": m.Seed, "cpus": m.CPUs, "memory_mib": m.MemoryMiB, "seconds": m.Timeout.Seconds(),
+	}
+}
+
+// read reads what the supervisor has left in a container.
+func (t Train) read(ctx context.Context, c *dagger.Client, ctr *dagger.Container, out *Trained) error {
+	m := t.Model
 	text, err := ctr.File(trainingFolder + "/result.json").Contents(ctx)
 	if err != nil {
-		return out, fmt.Errorf("train %s: %w", m.Name, step.Explain(err))
+		return fmt.Errorf("train %s: %w", m.Name, step.Explain(err))
 	}
 	var said supervised
 	if err := json.Unmarshal([]byte(text), &said); err != nil {
-		return out, fmt.Errorf("read what came of training %s: %w", m.Name, err)
+		return fmt.Errorf("read what came of training %s: %w", m.Name, err)
 	}
 	out.Verdict, out.Output, out.Libraries = graph.Passed, strings.Join(said.Tail, "\n"), said.Libraries
 	out.Metrics = map[string]float64{"peak_memory_mib": float64(said.PeakMiB)}
@@ -134,7 +148,7 @@ func (t Train) Run(ctx context.Context, c *dagger.Client, img Image, data Data) 
 			out.Reason += ": " + cause
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // lastWords returns the last line that a training printed.
@@ -153,8 +167,21 @@ func stopped(err error) (said supervised, ok bool) {
 	if !errors.As(err, &exec) || exec.ExitCode != exitStopped {
 		return said, false
 	}
-	lines := strings.Split(strings.TrimSpace(exec.Stderr), "\n")
-	return said, json.Unmarshal([]byte(lines[len(lines)-1]), &said) == nil
+	return lastSaid(exec.Stderr)
+}
+
+// stoppedPrefix begins the line by which the supervisor says that it has ended a training.
+const stoppedPrefix = `{"stopped": `
+
+// lastSaid reads that line, which is the last.
+func lastSaid(text string) (said supervised, ok bool) {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	last := lines[len(lines)-1]
+	if !strings.HasPrefix(last, stoppedPrefix) {
+		return said, false
+	}
+	err := json.Unmarshal([]byte(last), &said)
+	return said, err == nil
 }
 
 // command fills in the placeholders.
