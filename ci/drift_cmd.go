@@ -10,6 +10,7 @@ import (
 
 	"dagger.io/dagger"
 
+	"github.com/millrace-ci/millrace/ci/engine"
 	"github.com/millrace-ci/millrace/ci/state"
 	"github.com/millrace-ci/millrace/pipelines"
 	"github.com/millrace-ci/millrace/pipelines/drift"
@@ -61,7 +62,7 @@ func (c *driftCmd) Run(ctx context.Context, s *streams) error {
 			Token: secret(in.Client, "retrain-token", c.Token), Train: pipelines.TrainOnDrift(in),
 		}
 	}
-	planned := inputs(ready.inputs(nil, ""))
+	planned := inputs(ready.inputs(nil, engine.DefaultRegistry))
 	if wrong != nil {
 		return wrong
 	}

@@ -11,6 +11,7 @@ import (
 
 	"dagger.io/dagger"
 
+	"github.com/millrace-ci/millrace/ci/engine"
 	"github.com/millrace-ci/millrace/ci/folder"
 	"github.com/millrace-ci/millrace/pipelines"
 	"github.com/millrace-ci/millrace/pipelines/graph"
@@ -60,7 +61,8 @@ func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
 	if err != nil {
 		return err
 	}
-	if build(ready.inputs(nil, "")); wrong != nil {
+	// Whether the engine has a registry of its own, is not known yet; where it has none, the image says so.
+	if build(ready.inputs(nil, engine.DefaultRegistry)); wrong != nil {
 		return usageError{wrong}
 	}
 	return c.execute(ctx, s, build, c.options()...)

@@ -25,6 +25,9 @@ func TrainOnDrift(in Inputs) func(context.Context, drift.Result) (graph.Verdict,
 		if can, why := registering(in); !can {
 			return graph.Skipped, "nothing was trained: " + why, nil
 		}
+		if err := CheckTraining(in); err != nil {
+			return graph.Errored, "", err
+		}
 		t := Training(in)
 		result := t.Run(ctx, graph.KeepGoing())
 		if result.Err != nil {

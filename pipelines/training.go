@@ -193,10 +193,14 @@ func CheckTraining(in Inputs) error {
 			return fmt.Errorf("%s is trained on a cluster, and its data goes there through a bucket: name one with --store, or in millrace.yaml under artifacts, as s3://, gs:// or az://", m.Name)
 		}
 		if in.Registry.Address == "" {
-			return fmt.Errorf("%s is trained on a cluster, and its image goes there through a registry: name one with --registry, or in millrace.yaml under publish", m.Name)
+			return noRegistry(m)
 		}
 	}
 	return nil
+}
+
+func noRegistry(m project.Model) error {
+	return fmt.Errorf("%s is trained on a cluster, and its image goes there through a registry: name one with --registry, or in millrace.yaml under publish", m.Name)
 }
 
 // registering says whether models are registered, and why not.
@@ -268,8 +272,11 @@ func trainingImage(ctx context.Context, in Inputs, m project.Model, published bo
 			spec, own = s, true
 		}
 	}
-	if !own {
+	switch {
+	case !own:
 		return pulledImage(ctx, in.Client, m.Image)
+	case published && in.Registry.Address == "":
+		return model.Image{}, noRegistry(m)
 	}
 	built, err := image.Build{Images: []image.Spec{spec}}.Run(ctx, in.Client, in.Source)
 	out := model.Image{Result: built.Result}

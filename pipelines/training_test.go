@@ -1,6 +1,7 @@
 package pipelines_test
 
 import (
+	"slices"
 	"testing"
 	"testing/fstest"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/millrace-ci/millrace/pipelines"
 	"github.com/millrace-ci/millrace/pipelines/host"
+	"github.com/millrace-ci/millrace/pipelines/image"
 	"github.com/millrace-ci/millrace/pipelines/kube"
 	"github.com/millrace-ci/millrace/pipelines/model"
 	"github.com/millrace-ci/millrace/pipelines/project"
@@ -47,6 +49,10 @@ func TestTrainingOnAClusterIsPlanned(t *testing.T) {
 	}
 	require.Nil(t, g.Models["large"].Jobs)
 	require.NotNil(t, g.Models["grid"].Jobs)
+	for node, pulls := range map[string]bool{"train-small": false, "train-large": true, "jobs-grid": true} {
+		refs := pipelines.References(in.Project, func(name string) bool { return name == node })
+		require.Equal(t, pulls, slices.Contains(refs, image.KubeTools), node)
+	}
 
 	for ref, want := range map[*host.Ref]string{
 		{Event: host.PullRequest, PullRequest: 7}: "a pull request gets no kubeconfig: ",

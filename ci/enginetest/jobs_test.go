@@ -113,7 +113,7 @@ func none(t *testing.T, namespace string) {
 	require.Eventually(t, func() bool {
 		left := kubectl(t, "get", "jobs,pods,secrets", "--namespace", namespace, "--selector", "app.kubernetes.io/managed-by=millrace", "-o", "name")
 		return left == ""
-	}, 30*time.Second, time.Second, "something is left in %s", namespace)
+	}, 90*time.Second, time.Second, "something is left in %s", namespace)
 }
 
 // A model that is trained in a pod is the same version as one that is trained on the engine: every byte of its outputs,
@@ -167,7 +167,7 @@ func TestTrainingsInPodsThatEndBadly(t *testing.T) {
 	place, full := namespace(t), namespace(t)
 	apply(t, full, "{apiVersion: v1, kind: ResourceQuota, metadata: {name: none}, spec: {hard: {requests.cpu: 100m}}}")
 	source := lessons(t, edits{"train.py": podsTrain, "millrace.yaml": fmt.Sprintf(`data: [{name: rows}]
-training: {runner: kubernetes, kubernetes: {namespace: %s, start_within: 20s}}
+training: {runner: kubernetes, kubernetes: {namespace: %s}}
 models:
   - name: grid
     dockerfile: Dockerfile

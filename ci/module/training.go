@@ -77,6 +77,21 @@ func (m *Millrace) Training(
 	// Address of the Slack webhook that messages go to, for example env:SLACK_WEBHOOK_URL.
 	// +optional
 	slackWebhook *dagger.Secret,
+	// Kubeconfig of the cluster that trains models whose runner is kubernetes, for example env:KUBE_CONFIG_TRAINING.
+	// +optional
+	kubeconfig *dagger.Secret,
+	// API server that an address of the loopback in the kubeconfig stands for, for example tcp://127.0.0.1:6443.
+	// +optional
+	server *dagger.Service,
+	// Registry that this cluster pulls images from, as host[:port]/path; millrace.yaml's if left out.
+	// +optional
+	registry string,
+	// User name for the registry.
+	// +optional
+	registryUser string,
+	// Password or token for the registry, for example env:REGISTRY_PASSWORD.
+	// +optional
+	registryPassword *dagger.Secret,
 ) (string, error) {
 	t := trainingRequest{
 		data: data, dataURL: dataURL, store: store, endpoint: endpoint, region: region, models: models,
@@ -86,7 +101,11 @@ func (m *Millrace) Training(
 			"AZURE_STORAGE_ACCOUNT_NAME": azureStorageAccountName, "AZURE_STORAGE_ACCOUNT_KEY": azureStorageAccountKey,
 		},
 	}
-	return m.training(ctx, t, request{source: source, config: config, event: event, ref: ref, sha: sha, git: git, slackWebhook: slackWebhook})
+	t.cluster = target{"training", kubeconfig, server}
+	return m.training(ctx, t, request{
+		source: source, config: config, event: event, ref: ref, sha: sha, git: git, slackWebhook: slackWebhook,
+		registry: registry, registryUser: registryUser, registryPassword: registryPassword,
+	})
 }
 
 // trainingRequest is what the training function takes besides.
@@ -95,6 +114,7 @@ type trainingRequest struct {
 	dataURL, store, endpoint, region string
 	credentials                      map[string]*dagger.Secret
 	models                           []string
+	cluster                          target
 }
 
 // training runs the training graph and says how that went.
@@ -109,6 +129,12 @@ func (m *Millrace) training(ctx context.Context, t trainingRequest, r request) (
 	}
 	if in.Training, err = t.inputs(ctx, c, in); err != nil {
 		return "", failure(err)
+	}
+	if in.Training.Clusters, err = t.cluster.clusters(ctx, c, in); err != nil {
+		return "", failure(err)
+	}
+	if err := pipelines.CheckTraining(in); err != nil {
+		return "", failure(usageError{err})
 	}
 	result := pipelines.Training(in).Run(ctx, graph.KeepGoing())
 	return judge(pipelines.NewRun(result, in.Ref, report.Engine{Kind: "session"}), r)

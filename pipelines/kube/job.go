@@ -86,8 +86,9 @@ type Ended struct {
 const (
 	// maxJobFiles bounds, in bytes, the files of a Job: they travel in a Secret, which takes 1 MiB with all that is around them.
 	maxJobFiles = 700 << 10
-	// jobSilence is after how long a Job that nobody has looked after belongs to a run that is dead.
-	jobSilence = time.Minute
+	// jobSilence is after how long a Job that nobody has looked after belongs to a run that is dead. A live one looks every few
+	// seconds; on a machine that has far too much to do, it may take a minute.
+	jobSilence = 3 * time.Minute
 	// jobKept is how long the cluster keeps a Job that has ended and that nobody removes.
 	jobKept = 10 * time.Minute
 	// jobLook is how long a call waits before the state is looked at, in seconds.

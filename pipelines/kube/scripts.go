@@ -198,8 +198,7 @@ kubectl get jobs --namespace "$1" --selector ` + jobSelector + ` --output 'jsonp
 now=$(date +%s)
 while read -r name seen; do
 	[ $((now - ${seen:-0})) -gt "$2" ] || continue
-	kubectl delete job "$name" --namespace "$1" --ignore-not-found --wait=false --cascade=background >/dev/null
-	kubectl delete secret "$name" --namespace "$1" --ignore-not-found >/dev/null
+	kubectl delete "job/$name" "secret/$name" --namespace "$1" --ignore-not-found --wait=false >/dev/null
 	echo "$name"
 done </tmp/millrace/jobs
 `
@@ -228,6 +227,5 @@ kubectl logs --namespace "$1" --selector job-name="$2" --container "$4" --prefix
 `
 
 // endJobScript removes a Job with its pods and its Secret. $1 is the namespace, $2 the name of both.
-const endJobScript = `kubectl delete job "$2" --namespace "$1" --ignore-not-found --wait=false --cascade=background -o name
-kubectl delete secret "$2" --namespace "$1" --ignore-not-found -o name
+const endJobScript = `kubectl delete "job/$2" "secret/$2" --namespace "$1" --ignore-not-found --wait=false -o name
 `

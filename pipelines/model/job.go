@@ -103,7 +103,7 @@ func (j Job) Run(ctx context.Context, c *dagger.Client, img Image, data Data) (G
 		}
 		if ran.Verdict != graph.Passed {
 			grid.Verdict, grid.Reason, grid.Output = ran.Verdict, j.Model.Name+": "+ran.Reason, ran.Screen
-			grid.Trained[i].Verdict, grid.Trained[i].Reason = ran.Verdict, grid.Reason
+			grid.Trained[i].Result = grid.Result
 			continue
 		}
 		if err := j.judge(ran.Ended[slices.Index(missing, i)], &grid.Trained[i]); err != nil {

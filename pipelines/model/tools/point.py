@@ -93,7 +93,8 @@ def upload(url, headers, path):
 def put(plan, point):
     """Put what came of the training into the store; its digest comes last and says that it is whole."""
     archive, sum_file = pathlib.Path("/tmp/outputs.tar"), pathlib.Path("/tmp/outputs.tar.sha256")
-    with tarfile.open(archive, "w") as tar:
+    # Links become what they point to.
+    with tarfile.open(archive, "w", dereference=True) as tar:
         for name in RESULTS:
             if (WORK / name).exists():
                 tar.add(WORK / name, arcname=name)
