@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -229,7 +230,8 @@ models:
 	})
 }
 
-func TestTrainingInAPodIsCancelled(t *testing.T) {
+// What a run that was killed has left, the next one removes; one that is interrupted leaves nothing.
+func TestTrainingInAPodIsEnded(t *testing.T) {
 	needsEngine(t)
 	place := namespace(t)
 	source := lessons(t, edits{"train.py": podsTrain, "millrace.yaml": fmt.Sprintf(`data: [{name: rows}]
@@ -242,32 +244,26 @@ models:
     runner: kubernetes
     kubernetes: {namespace: %s}
 `, place)})
-	r := newTrainer(t, source)
-	// A run that was killed has left a Job of a quarter of an hour ago, as this one's would be found.
-	apply(t, place, fmt.Sprintf(`
-apiVersion: batch/v1
-kind: Job
-metadata:
-  name: millrace-train-hang-left
-  labels: {app.kubernetes.io/managed-by: millrace, app.kubernetes.io/component: training}
-  annotations: {millrace.dev/seen: "%d"}
-spec:
-  template: {spec: {restartPolicy: Never, nodeSelector: {accelerator: none}, containers: [{name: train, image: "python:3.11-slim"}]}}
-`, time.Now().Add(-15*time.Minute).Unix()))
-	in := r.inputs()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	inner := in.Delivery.Progress
-	in.Delivery.Progress = func(node, text string) {
-		inner(node, text)
-		if strings.Contains(text, "training hang") {
-			cancel()
-		}
-	}
-	nodes := r.train(ctx, in)
-	require.ErrorIs(t, ctx.Err(), context.Canceled)
-	require.Equal(t, graph.Cancelled, nodes["train-hang"].Verdict)
-	require.Contains(t, r.heard(), "removed the Job millrace-train-hang-left, which a run that was killed had left")
+	bucket, kubeconfig := newBucketServer(t, "models"), withEnv("KUBE_CONFIG_TRAINING="+newCable(t, cluster(t)).text)
+	args := []string{"training", "--store", "s3://models/team"}
+
+	killed := start(t, source, args, bucket.environment(), kubeconfig)
+	require.Eventually(t, func() bool { return strings.Contains(killed.stderr.String(), "train-hang: training hang") }, 5*time.Minute, 100*time.Millisecond, "it does not come so far")
+	require.NoError(t, syscall.Kill(-killed.cmd.Process.Pid, syscall.SIGKILL))
+	require.Error(t, <-killed.ended)
+	time.Sleep(5 * time.Second) // the engine's last look at the Job ends
+	left := kubectl(t, "get", "jobs", "--namespace", place, "-o", "jsonpath={.items[*].metadata.name}")
+	require.Regexp(t, `^millrace-train-hang-[0-9a-f]+$`, left)
+	// Nobody waits here until it counts as left.
+	kubectl(t, "annotate", "job", left, "--namespace", place, "--overwrite", "millrace.dev/seen=0")
+
+	interrupted := start(t, source, args, bucket.environment(), kubeconfig)
+	require.Eventually(t, func() bool { return strings.Contains(interrupted.stderr.String(), "train-hang: training hang") }, 5*time.Minute, 100*time.Millisecond, "it does not come so far")
+	require.Contains(t, interrupted.stderr.String(), "train-hang: removed the Job "+left+", which a run that was killed had left")
+	require.NoError(t, syscall.Kill(-interrupted.cmd.Process.Pid, syscall.SIGINT))
+	got := interrupted.wait(t, time.Minute)
+	require.Equal(t, 130, got.code)
+	require.Equal(t, graph.Cancelled, got.node(t, "train-hang").Verdict)
 	none(t, place)
 }
 

@@ -119,20 +119,19 @@ func (j Job) Run(ctx context.Context, c *dagger.Client, cluster Cluster) (JobRes
 		return JobResult{}, err
 	}
 	namespace := j.Where.Namespace
-	swept, err := s.must(ctx, sweepJobsScript, "", namespace, strconv.Itoa(int(jobSilence.Seconds())))
-	if err != nil {
-		return JobResult{}, fmt.Errorf("look for Jobs in the namespace %s: %w", namespace, err)
-	}
-	for old := range strings.FieldsSeq(swept.out) {
-		j.say(-1, "removed the Job "+old+", which a run that was killed had left")
-	}
 	// Whatever happens from here on, it does not stay.
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 		defer cancel()
-		_, _ = s.run(ctx, endJobScript, "", namespace, name) // else it ends by its deadline
+		if _, err := s.must(ctx, endJobScript, "", namespace, name); err != nil {
+			j.say(-1, fmt.Sprintf("the Job %s could not be removed, and ends by itself within %s: %s", name, j.Deadline(), firstSentence(err.Error())))
+		}
 	}()
-	if _, err := s.must(ctx, startJobScript, encode(made), namespace, name); err != nil {
+	got, err := s.must(ctx, startJobScript, encode(made), namespace, name, strconv.Itoa(int(jobSilence.Seconds())))
+	for old := range strings.FieldsSeq(got.part(0)) {
+		j.say(-1, "removed the Job "+old+", which a run that was killed had left")
+	}
+	if err != nil {
 		return JobResult{}, fmt.Errorf("make the Job %s in the namespace %s: %w", name, namespace, err)
 	}
 	j.say(-1, fmt.Sprintf("the Job %s was made in the namespace %s", name, namespace))

@@ -191,24 +191,21 @@ const scaleScript = `kubectl scale deployment "$2" --namespace "$1" --replicas "
 // jobSelector finds the Jobs that train.
 const jobSelector = `app.kubernetes.io/managed-by=millrace,app.kubernetes.io/component=training`
 
-// sweepJobsScript removes what runs left that were killed, and prints the names of the Jobs. $1 is the namespace, $2 the seconds
-// after which one that nobody has looked after is such a one.
-const sweepJobsScript = `set -e
-kubectl get jobs --namespace "$1" --selector ` + jobSelector + ` --output 'jsonpath={range .items[*]}{.metadata.name} {.metadata.annotations.millrace\.dev/seen}{"\n"}{end}' >/tmp/millrace/jobs
+// startJobScript first removes what runs left that were killed, and prints the names of those Jobs. Then it makes the Secret and the
+// Job of the input, and has the one go with the other. $1 is the namespace, $2 the name of both, $3 the seconds after which a Job
+// that nobody has looked after is one of a run that was killed.
+const startJobScript = `
+kubectl get jobs --namespace "$1" --selector ` + jobSelector + ` --output 'jsonpath={range .items[*]}{.metadata.name} {.metadata.annotations.millrace\.dev/seen}{"\n"}{end}' >/tmp/millrace/jobs || exit
 now=$(date +%s)
 while read -r name seen; do
-	[ $((now - ${seen:-0})) -gt "$2" ] || continue
-	kubectl delete "job/$name" "secret/$name" --namespace "$1" --ignore-not-found --wait=false >/dev/null
+	[ $((now - ${seen:-0})) -gt "$3" ] || continue
+	kubectl delete "job/$name" "secret/$name" --namespace "$1" --ignore-not-found --wait=false >/dev/null || exit
 	echo "$name"
 done </tmp/millrace/jobs
-`
-
-// startJobScript makes the Secret and the Job of the input, and has the one go with the other. $1 is the namespace, $2 the name of both.
-const startJobScript = `
-if kubectl create --validate=false -f /run/millrace/input -o name && uid=$(kubectl get job "$2" --namespace "$1" --output 'jsonpath={.metadata.uid}'); then
-	kubectl patch secret "$2" --namespace "$1" --type merge --output name --patch '{"metadata":{"ownerReferences":[{"apiVersion":"batch/v1","kind":"Job","name":"'"$2"'","uid":"'"$uid"'"}]}}' && exit
-fi
-exit 1
+printf '\036'
+kubectl create --validate=false -f /run/millrace/input -o name || exit
+uid=$(kubectl get job "$2" --namespace "$1" --output 'jsonpath={.metadata.uid}') || exit
+kubectl patch secret "$2" --namespace "$1" --type merge --output name --patch '{"metadata":{"ownerReferences":[{"apiVersion":"batch/v1","kind":"Job","name":"'"$2"'","uid":"'"$uid"'"}]}}'
 `
 
 // lookJobScript says that somebody looks after a Job, waits for its end, and prints it, its pods, the namespace's warnings, and what

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dagger.io/dagger"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace-ci/millrace/pipelines/graph"
 	"github.com/millrace-ci/millrace/pipelines/kube"
@@ -230,23 +231,31 @@ func (j Job) plan(ctx context.Context, c *dagger.Client, data Data, trainings []
 		digests[name] = t.SHA256
 		dir = dir.WithFile(name, data.Directory.File(t.Path))
 	}
-	if err := j.Store.Put(ctx, "tables", dir, digests); err != nil {
-		return "", fmt.Errorf("put the tables into %s: %w", j.Store, err)
+	var archives []string
+	for _, i := range missing {
+		archives = append(archives, folders[i]+"/"+archiveName, folders[i]+"/"+archiveName+digestSuffix)
 	}
-	reads, err := j.Store.Sign(ctx, "GET", names, valid)
-	if err != nil {
+	var reads, writes []string
+	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error {
+		if err := j.Store.Put(ctx, "tables", dir, digests); err != nil {
+			return fmt.Errorf("put the tables into %s: %w", j.Store, err)
+		}
+		return nil
+	})
+	work.Go(func() (err error) {
+		reads, err = j.Store.Sign(ctx, "GET", names, valid)
+		return err
+	})
+	work.Go(func() (err error) {
+		writes, err = j.Store.Sign(ctx, "PUT", archives, valid)
+		return err
+	})
+	if err := work.Wait(); err != nil {
 		return "", err
 	}
 	for i := range tables {
 		tables[i].URL = reads[i]
-	}
-	names = nil
-	for _, i := range missing {
-		names = append(names, folders[i]+"/"+archiveName, folders[i]+"/"+archiveName+digestSuffix)
-	}
-	writes, err := j.Store.Sign(ctx, "PUT", names, valid)
-	if err != nil {
-		return "", err
 	}
 	points := make([]point, 0, len(missing))
 	for n, i := range missing {
