@@ -177,6 +177,7 @@ models:
     memory_mib: 128
     grid: {step: ["1", broken, "3"]}
     choose: {metric: step}
+  - {name: well, dockerfile: Dockerfile, inputs: [rows], memory_mib: 128, command: [python, train.py, well, "{out}"]}
   - {name: memory, dockerfile: Dockerfile, inputs: [rows], memory_mib: 128, command: [python, train.py, memory, "{out}"]}
   - {name: hang, dockerfile: Dockerfile, inputs: [rows], memory_mib: 128, command: [python, train.py, hang, "{out}"], timeout: 5s}
   - name: nowhere
@@ -203,6 +204,7 @@ models:
 	require.Contains(t, nodes["train-grid-2"].Reason, "it ended with exit code 1: the step is no number")
 	require.Equal(t, graph.Passed, nodes["train-grid-3"].Verdict, "one index that fails stops no other")
 	require.Contains(t, heard, "jobs-grid: [3] training grid with step 3")
+	require.Equal(t, graph.Passed, nodes["register-well"].Verdict, "a model needs no gates")
 	for name, want := range map[string]struct {
 		verdict graph.Verdict
 		reason  string
