@@ -89,7 +89,6 @@ func (j Job) Run(ctx context.Context, c *dagger.Client, img Image, data Data) (G
 		if ran, err = j.pods(ctx, c, img, data, trainings, folders, missing); err != nil {
 			return grid, fmt.Errorf("train %s: %w", j.Model.Name, err)
 		}
-		// The node's own time may be up meanwhile, and nothing comes of what is left.
 		if found, err = j.fetch(ctx, c, folders); err != nil {
 			return grid, err
 		}
@@ -107,8 +106,12 @@ func (j Job) Run(ctx context.Context, c *dagger.Client, img Image, data Data) (G
 			grid.Trained[i].Result = grid.Result
 			continue
 		}
-		if err := j.judge(ran.Ended[slices.Index(missing, i)], &grid.Trained[i]); err != nil {
+		if err := j.judge(ran.Ended[slices.Index(missing, i)], &grid.Trained[i]); graph.IsTransient(err) {
 			return grid, err
+		} else if err != nil {
+			// The other points have gone their way.
+			reason, _, _ := strings.Cut(err.Error(), "\n")
+			grid.Trained[i].Verdict, grid.Trained[i].Reason = graph.Errored, reason
 		}
 	}
 	return grid, nil
