@@ -11,6 +11,7 @@ import (
 
 	"dagger.io/dagger"
 
+	"github.com/millrace-ci/millrace/ci/engine"
 	"github.com/millrace-ci/millrace/pipelines"
 	"github.com/millrace-ci/millrace/pipelines/drift"
 	"github.com/millrace-ci/millrace/pipelines/graph"
@@ -51,6 +52,7 @@ func (c *driftCmd) Run(ctx context.Context, s *streams) error {
 		in.Training.Store, wrong = c.store(in, c.Source)
 		mlflow, err := c.mlflow(in)
 		in.Training.MLflow, wrong = mlflow, cmp.Or(wrong, err)
+		in.Training.Clusters = trainingClusters(in)
 		out := pipelines.DriftInputs{
 			Inputs: in, Reference: reference(in), Current: current(in), Mode: drift.Mode(c.Retrain),
 			Token: secret(in.Client, "retrain-token", c.Token), Train: pipelines.TrainOnDrift(in),
@@ -64,7 +66,7 @@ func (c *driftCmd) Run(ctx context.Context, s *streams) error {
 		}
 		return out
 	}
-	planned := inputs(ready.inputs(nil, ""))
+	planned := inputs(ready.inputs(nil, engine.DefaultRegistry))
 	if wrong != nil {
 		return wrong
 	}
@@ -77,6 +79,9 @@ func (c *driftCmd) Run(ctx context.Context, s *streams) error {
 		}
 		if planned.Training.Store == nil {
 			return usagef("--retrain inline registers a model, and there is nowhere to: name a place with --store, or in millrace.yaml under artifacts")
+		}
+		if err := pipelines.CheckRetraining(planned.Inputs); err != nil {
+			return usageError{err}
 		}
 	}
 	return c.execute(ctx, s, func(in pipelines.Inputs) *graph.Graph { return pipelines.Drift(inputs(in)).Graph })

@@ -38,6 +38,15 @@ func TestMistakesAreSaidBeforeAnyEngineIsAsked(t *testing.T) {
 		"main.py": {}, "api.Dockerfile": {Data: []byte("FROM scratch\n")},
 		"millrace.yaml": {Data: []byte("python: {requirements: [reqs.txt]}\n")},
 	}))
+	pods := filepath.Join(dir, "pods")
+	require.NoError(t, os.CopyFS(pods, fstest.MapFS{
+		"Dockerfile": {Data: []byte("FROM scratch\n")}, "data/rows.csv": {},
+		"millrace.yaml": {Data: []byte(`data: [{name: rows}]
+models: [{name: m, dockerfile: Dockerfile, command: [x], inputs: [rows], runner: kubernetes, kubernetes: {namespace: ml}}]
+`)},
+	}))
+	nowhere := filepath.Join(dir, "nowhere.yaml")
+	require.NoError(t, os.WriteFile(nowhere, []byte("training:\n  runner: kubernetes\n"), 0o644))
 	misspelt := filepath.Join(dir, "misspelt.yaml")
 	require.NoError(t, os.WriteFile(misspelt, []byte("images:\n  - name: ap1\n    skip: true\n"), 0o644))
 	for name, test := range map[string]struct {
@@ -81,6 +90,8 @@ func TestMistakesAreSaidBeforeAnyEngineIsAsked(t *testing.T) {
 		"tables at no address":      {[]string{"training", "--source", example, "--data", "ftp://example.com/data"}, []string{"ftp://example.com/data", "oci://HOST/REPOSITORY:TAG"}},
 		"a table in no object":      {[]string{"drift", "--source", example, "--current", "s3://bucket"}, []string{"s3://bucket", "add the object's name"}},
 		"MLflow at no address":      {[]string{"training", "--source", example, "--mlflow", "mlflow.example.com"}, []string{"mlflow.example.com", "https://HOST"}},
+		"pods without a cluster":    {[]string{"training", "--source", pods, "--engine", "embedded"}, []string{"m is trained on a cluster", "set KUBE_CONFIG_TRAINING"}},
+		"pods without a namespace":  {[]string{"training", "--source", pods, "--config", nowhere}, []string{"nowhere.yaml:2:11", "under kubernetes which namespace"}},
 		"unknown form of a plan":    {[]string{"plan", "--source", example, "--format", "gif"}, []string{"--format"}},
 	} {
 		t.Run(name, func(t *testing.T) {

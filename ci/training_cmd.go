@@ -11,9 +11,11 @@ import (
 
 	"dagger.io/dagger"
 
+	"github.com/millrace-ci/millrace/ci/engine"
 	"github.com/millrace-ci/millrace/ci/folder"
 	"github.com/millrace-ci/millrace/pipelines"
 	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/kube"
 	"github.com/millrace-ci/millrace/pipelines/model"
 	"github.com/millrace-ci/millrace/pipelines/store"
 )
@@ -56,6 +58,10 @@ func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
 		if wrong == nil {
 			in.Training.MLflow, wrong = c.mlflow(in)
 		}
+		in.Training.Clusters = trainingClusters(in)
+		if wrong == nil {
+			wrong = pipelines.CheckTraining(in)
+		}
 		return pipelines.Training(in).Graph
 	}
 	// One model's failure must not stop the others.
@@ -64,10 +70,31 @@ func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
 	if err != nil {
 		return err
 	}
-	if build(ready.inputs(nil, "")); wrong != nil {
+	// Whether the engine has a registry of its own, is not known yet; where it has none, the image says so.
+	if build(ready.inputs(nil, engine.DefaultRegistry)); wrong != nil {
 		return usageError{wrong}
 	}
 	return c.execute(ctx, s, build, c.options()...)
+}
+
+// trainingClusters returns the clusters of models that are trained on one, as the environment's kubeconfigs say.
+func trainingClusters(in pipelines.Inputs) map[string]kube.Cluster {
+	clusters := map[string]kube.Cluster{}
+	for _, m := range in.Project.Models {
+		if !m.OnKubernetes() {
+			continue
+		}
+		variable := m.Kubernetes.Variable()
+		kubeconfig := os.Getenv(variable)
+		switch {
+		case kubeconfig == "":
+		case in.Client == nil:
+			clusters[variable] = kube.Cluster{} // a plan only asks whether there is one
+		default:
+			clusters[variable] = kube.HostCluster(in.Client, "kubeconfig-"+strings.ToLower(variable), kubeconfig)
+		}
+	}
+	return clusters
 }
 
 // folder is where the tables are, if that is on this machine.

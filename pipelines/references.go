@@ -44,6 +44,11 @@ func References(p *project.Project, runs func(node string) bool) []string {
 			refs = append(refs, image.KubeTools)
 		}
 	}
+	for _, m := range p.Models {
+		if m.OnKubernetes() && (runs("train-"+m.Name) || runs("jobs-"+m.Name)) {
+			refs = append(refs, image.KubeTools)
+		}
+	}
 	slices.Sort(refs)
 	return slices.Compact(refs)
 }

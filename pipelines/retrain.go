@@ -20,12 +20,13 @@ func TrainOnDrift(in Inputs) func(context.Context, drift.Result) (graph.Verdict,
 	if len(in.Project.Models) == 0 {
 		return nil
 	}
-	if name := in.Project.Drift.Name; slices.ContainsFunc(in.Project.Models, func(m project.Model) bool { return m.Name == name }) {
-		in.Training.Models = []string{name}
-	}
+	in = retrained(in)
 	return func(ctx context.Context, _ drift.Result) (graph.Verdict, string, error) {
 		if can, why := registering(in); !can {
 			return graph.Skipped, "nothing was trained: " + why, nil
+		}
+		if err := CheckTraining(in); err != nil {
+			return graph.Errored, "", err
 		}
 		t := Training(in)
 		result := t.Run(ctx, graph.KeepGoing())
@@ -46,3 +47,14 @@ func TrainOnDrift(in Inputs) func(context.Context, drift.Result) (graph.Verdict,
 		return result.Verdict, strings.Join(said, "; "), nil
 	}
 }
+
+// retrained narrows a training down to the model that has the name of the drift, if one has.
+func retrained(in Inputs) Inputs {
+	if name := in.Project.Drift.Name; slices.ContainsFunc(in.Project.Models, func(m project.Model) bool { return m.Name == name }) {
+		in.Training.Models = []string{name}
+	}
+	return in
+}
+
+// CheckRetraining reports what is missing for models that are trained on a cluster, as [CheckTraining] does.
+func CheckRetraining(in Inputs) error { return CheckTraining(retrained(in)) }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/millrace-ci/millrace/pipelines/graph"
 	"github.com/millrace-ci/millrace/pipelines/image"
+	"github.com/millrace-ci/millrace/pipelines/kube"
 	"github.com/millrace-ci/millrace/pipelines/model"
 	"github.com/millrace-ci/millrace/pipelines/project"
 	"github.com/millrace-ci/millrace/pipelines/step"
@@ -29,6 +30,8 @@ type TrainingInputs struct {
 	Store store.Store
 	// MLflow is told of every champion too, if it has an address.
 	MLflow model.MLflow
+	// Clusters are those that train models which don't train on the engine, by the variables that hold their kubeconfigs.
+	Clusters map[string]kube.Cluster
 }
 
 // TrainingGraph is the training graph with its nodes.
@@ -43,6 +46,8 @@ type TrainingGraph struct {
 
 // ModelNodes are the nodes of one model.
 type ModelNodes struct {
+	// Jobs has the cluster train the points of the grid; nil where there is one point, or the engine trains.
+	Jobs *graph.Node[model.Grid]
 	// Train has a node for each point of the grid.
 	Train    []*graph.Node[model.Trained]
 	Evaluate *graph.Node[model.Evaluated]
@@ -80,8 +85,12 @@ func Training(in Inputs) TrainingGraph {
 	for _, m := range models {
 		name := imageName(m)
 		if images[name] == nil {
+			published := slices.ContainsFunc(models, func(o project.Model) bool {
+				clusterTrains, _ := onCluster(in, o)
+				return imageName(o) == name && o.OnKubernetes() && clusterTrains
+			})
 			images[name] = graph.Add(g, imageNode(m), func(ctx context.Context) (model.Image, error) {
-				return trainingImage(ctx, in, m)
+				return trainingImage(ctx, in, m, published)
 			}, graph.When(missing == "", missing), graph.Doc("get the image that models are trained in"), graph.Retry(3, time.Second))
 		}
 	}
@@ -99,14 +108,38 @@ func addModel(g *graph.Graph, in Inputs, m project.Model, img *graph.Node[model.
 	var n ModelNodes
 	points := model.Points(m)
 	var all []graph.Handle
+	trains, why := onCluster(in, m)
+	if m.OnKubernetes() && len(points) > 1 {
+		name := "jobs-" + m.Name
+		job := trainingJob(in, m, points, name)
+		n.Jobs = graph.Add(g, name, func(ctx context.Context) (model.Grid, error) {
+			return job.Run(ctx, c, img.Value(), data.Value())
+		}, graph.Needs(img, data), graph.When(trains, why), graph.Doc(fmt.Sprintf("train %s in %d pods", m.Name, len(points))),
+			graph.Retry(3, 10*time.Second), graph.Timeout(jobTimeout(m, len(points))))
+	}
 	for i, point := range points {
 		name, doc := "train-"+m.Name, "train "+m.Name
 		if len(points) > 1 {
 			name, doc = fmt.Sprintf("%s-%d", name, i+1), doc+" with "+parameters(point)
 		}
-		node := graph.Add(g, name, func(ctx context.Context) (model.Trained, error) {
-			return model.Train{Model: m, Parameters: point}.Run(ctx, c, img.Value(), data.Value())
-		}, graph.Needs(img, data), graph.Doc(doc), graph.Retry(3, time.Second), graph.Timeout(m.Timeout+10*time.Minute))
+		var node *graph.Node[model.Trained]
+		switch {
+		case n.Jobs != nil:
+			node = graph.Add(g, name, func(context.Context) (model.Trained, error) { return n.Jobs.Value().Trained[i], nil }, graph.Needs(n.Jobs), graph.Doc(doc))
+		case m.OnKubernetes():
+			job := trainingJob(in, m, points, name)
+			node = graph.Add(g, name, func(ctx context.Context) (model.Trained, error) {
+				grid, err := job.Run(ctx, c, img.Value(), data.Value())
+				if err != nil {
+					return model.Trained{}, err
+				}
+				return grid.Trained[0], nil
+			}, graph.Needs(img, data), graph.When(trains, why), graph.Doc(doc+" in a pod"), graph.Retry(3, 10*time.Second), graph.Timeout(jobTimeout(m, 1)))
+		default:
+			node = graph.Add(g, name, func(ctx context.Context) (model.Trained, error) {
+				return model.Train{Model: m, Parameters: point}.Run(ctx, c, img.Value(), data.Value())
+			}, graph.Needs(img, data), graph.Doc(doc), graph.Retry(3, time.Second), graph.Timeout(m.Timeout+10*time.Minute))
+		}
 		n.Train, all = append(n.Train, node), append(all, node)
 	}
 	n.Evaluate = graph.Add(g, "evaluate-"+m.Name, func(ctx context.Context) (model.Evaluated, error) {
@@ -130,6 +163,53 @@ func addModel(g *graph.Graph, in Inputs, m project.Model, img *graph.Node[model.
 		}, graph.Needs(n.Register), graph.Doc("register it in MLflow too"), graph.Retry(3, 2*time.Second), graph.Timeout(30*time.Minute))
 	}
 	return n
+}
+
+// trainingJob is the step that trains the points of a model on its cluster.
+func trainingJob(in Inputs, m project.Model, points []map[string]string, node string) model.Job {
+	carrier, _ := in.Training.Store.(model.Carrier) // CheckTraining has seen to it
+	return model.Job{Model: m, Points: points, Cluster: in.Training.Clusters[m.Kubernetes.Variable()], Store: carrier, Progress: progress(in, node)}
+}
+
+// jobTimeout leaves time to bring the data there, and the outputs back.
+func jobTimeout(m project.Model, points int) time.Duration {
+	return kube.Job{Where: *m.Kubernetes, Count: points, Timeout: m.Timeout}.Deadline() + 20*time.Minute
+}
+
+// onCluster says whether a run has a cluster train what is to be trained there, and why not.
+func onCluster(in Inputs, m project.Model) (bool, string) {
+	switch {
+	case !m.OnKubernetes():
+		return true, ""
+	case in.Ref.Fork:
+		return false, "a fork gets no kubeconfig: " + m.Name + " is trained on a cluster"
+	case in.Ref.IsPullRequest():
+		return false, "a pull request gets no kubeconfig: " + m.Name + " is trained on a cluster"
+	}
+	return true, ""
+}
+
+// CheckTraining reports what is missing for models that are trained on a cluster.
+func CheckTraining(in Inputs) error {
+	for _, m := range trained(in) {
+		if trains, _ := onCluster(in, m); !m.OnKubernetes() || !trains {
+			continue
+		}
+		if _, given := in.Training.Clusters[m.Kubernetes.Variable()]; !given {
+			return fmt.Errorf("%s is trained on a cluster, and there is no kubeconfig for it: set %s", m.Name, m.Kubernetes.Variable())
+		}
+		if _, carries := in.Training.Store.(model.Carrier); !carries {
+			return fmt.Errorf("%s is trained on a cluster, and its data goes there through a bucket: name one with --store, or in millrace.yaml under artifacts, as s3://, gs:// or az://", m.Name)
+		}
+		if in.Registry.Address == "" {
+			return noRegistry(m)
+		}
+	}
+	return nil
+}
+
+func noRegistry(m project.Model) error {
+	return fmt.Errorf("%s is trained on a cluster, and its image goes there through a registry: name one with --registry, or in millrace.yaml under publish", m.Name)
 }
 
 // registering says whether models are registered, and why not.
@@ -202,20 +282,23 @@ func TrainingImage(ctx context.Context, in Inputs, name string) (model.Image, pr
 		return model.Image{}, project.Model{}, err
 	}
 	m := in.Project.Models[slices.IndexFunc(in.Project.Models, func(m project.Model) bool { return m.Name == name })]
-	img, err := trainingImage(ctx, in, m)
+	img, err := trainingImage(ctx, in, m, false)
 	return img, m, err
 }
 
-// trainingImage builds or pulls what a model is trained in.
-func trainingImage(ctx context.Context, in Inputs, m project.Model) (model.Image, error) {
+// trainingImage builds or pulls what a model is trained in. Where a cluster is to pull it, what was built is published.
+func trainingImage(ctx context.Context, in Inputs, m project.Model, published bool) (model.Image, error) {
 	spec, own := image.Spec{Name: "training", Dockerfile: m.Dockerfile}, m.Dockerfile != ""
 	for _, s := range Images(in.Project) {
 		if s.Name == m.Image || own && s.Dockerfile == m.Dockerfile {
 			spec, own = s, true
 		}
 	}
-	if !own {
+	switch {
+	case !own:
 		return pulledImage(ctx, in.Client, m.Image)
+	case published && in.Registry.Address == "":
+		return model.Image{}, noRegistry(m)
 	}
 	built, err := image.Build{Images: []image.Spec{spec}}.Run(ctx, in.Client, in.Source)
 	out := model.Image{Result: built.Result}
@@ -226,6 +309,20 @@ func trainingImage(ctx context.Context, in Inputs, m project.Model) (model.Image
 	if out.Digest, err = model.Content(ctx, in.Client, out.Container.Rootfs()); err != nil {
 		return out, fmt.Errorf("name the content of the image %s: %w", spec.Name, err)
 	}
+	if !published {
+		return out, nil
+	}
+	_, digits, _ := strings.Cut(out.Digest, ":")
+	done, err := image.Publish{
+		Registry: in.Registry.Address, Username: in.Registry.Username, Password: in.Registry.Password,
+		// Not the branch's tag: what is trained need not be what the branch has.
+		Tags: []string{"training-" + digits[:min(16, len(digits))]},
+	}.Run(ctx, in.Client, built.Images)
+	if err != nil || done.Verdict != graph.Passed {
+		out.Verdict, out.Reason = done.Verdict, done.Reason
+		return out, err
+	}
+	out.Reference, out.Artifacts = done.Images[spec.Name].Reference, done.Artifacts
 	return out, nil
 }
 
@@ -236,5 +333,5 @@ func pulledImage(ctx context.Context, c *dagger.Client, reference string) (model
 		return model.Image{}, fmt.Errorf("pull %s: %w", reference, step.Explain(err))
 	}
 	_, digest, _ := strings.Cut(pinned, "@")
-	return model.Image{Result: step.Result{Verdict: graph.Passed}, Container: ctr, Digest: digest}, nil
+	return model.Image{Result: step.Result{Verdict: graph.Passed}, Container: ctr, Digest: digest, Reference: pinned}, nil
 }

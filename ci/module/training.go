@@ -59,7 +59,7 @@ func (m *Millrace) Training(
 	// Key of that account.
 	// +optional
 	azureStorageAccountKey *dagger.Secret,
-	// User name for the registry of oci://.
+	// User name for the registry of oci://, and of that which the cluster pulls from.
 	// +optional
 	registryUser string,
 	// Password or token for that registry, for example env:REGISTRY_PASSWORD.
@@ -89,6 +89,15 @@ func (m *Millrace) Training(
 	// Address of the Slack webhook that messages go to, for example env:SLACK_WEBHOOK_URL.
 	// +optional
 	slackWebhook *dagger.Secret,
+	// Kubeconfig of the cluster that trains models whose runner is kubernetes, for example env:KUBE_CONFIG_TRAINING.
+	// +optional
+	kubeconfig *dagger.Secret,
+	// API server that an address of the loopback in the kubeconfig stands for, for example tcp://127.0.0.1:6443.
+	// +optional
+	server *dagger.Service,
+	// Registry that this cluster pulls images from, as host[:port]/path; millrace.yaml's if left out.
+	// +optional
+	registry string,
 ) (string, error) {
 	t := trainingRequest{
 		data: data, dataURL: dataURL, store: store, mlflow: mlflow, models: models,
@@ -99,7 +108,11 @@ func (m *Millrace) Training(
 			"REGISTRY_PASSWORD": registryPassword, "MLFLOW_TRACKING_TOKEN": mlflowTrackingToken,
 		}},
 	}
-	return m.training(ctx, t, request{source: source, config: config, event: event, ref: ref, sha: sha, git: git, slackWebhook: slackWebhook})
+	t.cluster = target{environment: "training", kubeconfig: kubeconfig, server: server}
+	return m.training(ctx, t, request{
+		source: source, config: config, event: event, ref: ref, sha: sha, git: git, slackWebhook: slackWebhook,
+		registry: registry, registryUser: registryUser, registryPassword: registryPassword,
+	})
 }
 
 // trainingRequest is what the training function takes besides.
@@ -108,6 +121,7 @@ type trainingRequest struct {
 	dataURL, store, mlflow string
 	access                 access
 	models                 []string
+	cluster                target
 }
 
 // training runs the training graph and says how that went.
@@ -122,6 +136,12 @@ func (m *Millrace) training(ctx context.Context, t trainingRequest, r request) (
 	}
 	if in.Training, err = t.inputs(ctx, c, in); err != nil {
 		return "", failure(err)
+	}
+	if in.Training.Clusters, err = t.cluster.clusters(ctx, c, in); err != nil {
+		return "", failure(err)
+	}
+	if err := pipelines.CheckTraining(in); err != nil {
+		return "", failure(usageError{err})
 	}
 	result := pipelines.Training(in).Run(ctx, graph.KeepGoing())
 	return judge(pipelines.NewRun(result, in.Ref, report.Engine{Kind: "session"}), r)

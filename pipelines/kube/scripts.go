@@ -187,3 +187,42 @@ const deleteScript = `kubectl delete -f /run/millrace/input --ignore-not-found -
 // scaleScript sets the number of a Deployment's pods. $1 is the namespace, $2 the Deployment, $3 the number.
 const scaleScript = `kubectl scale deployment "$2" --namespace "$1" --replicas "$3"
 `
+
+// jobSelector finds the Jobs that train.
+const jobSelector = `app.kubernetes.io/managed-by=millrace,app.kubernetes.io/component=training`
+
+// startJobScript first removes what runs left that were killed, and prints the names of those Jobs. Then it makes the Secret and the
+// Job of the input, and has the one go with the other. $1 is the namespace, $2 the name of both, $3 the seconds after which a Job
+// that nobody has looked after is one of a run that was killed.
+const startJobScript = `
+kubectl get jobs --namespace "$1" --selector ` + jobSelector + ` --output 'jsonpath={range .items[*]}{.metadata.name} {.metadata.annotations.millrace\.dev/seen}{"\n"}{end}' >/tmp/millrace/jobs || exit
+now=$(date +%s)
+while read -r name seen; do
+	[ $((now - ${seen:-0})) -gt "$3" ] || continue
+	kubectl delete "job/$name" "secret/$name" --namespace "$1" --ignore-not-found --wait=false >/dev/null || exit
+	echo "$name"
+done </tmp/millrace/jobs
+printf '\036'
+kubectl create --validate=false -f /run/millrace/input -o name || exit
+uid=$(kubectl get job "$2" --namespace "$1" --output 'jsonpath={.metadata.uid}') || exit
+kubectl patch secret "$2" --namespace "$1" --type merge --output name --patch '{"metadata":{"ownerReferences":[{"apiVersion":"batch/v1","kind":"Job","name":"'"$2"'","uid":"'"$uid"'"}]}}'
+`
+
+// lookJobScript says that somebody looks after a Job, waits for its end, and prints it, its pods, the namespace's warnings, and what
+// is new of the pods' output. $1 is the namespace, $2 the Job, $3 how many seconds it waits, $4 the container, $5 since when.
+const lookJobScript = `
+kubectl annotate job "$2" --namespace "$1" --overwrite millrace.dev/seen="$(date +%s)" >/dev/null
+kubectl wait job "$2" --namespace "$1" --for=condition=complete --timeout "${3}s" >/dev/null 2>&1
+set -e
+kubectl get job "$2" --namespace "$1" --ignore-not-found -o json
+printf '\036'
+kubectl get pods --namespace "$1" --selector job-name="$2" -o json
+printf '\036'
+kubectl get events --namespace "$1" --field-selector type!=Normal -o json
+printf '\036'
+kubectl logs --namespace "$1" --selector job-name="$2" --container "$4" --prefix --timestamps --ignore-errors --tail 200 ${5:+--since-time="$5"} || true
+`
+
+// endJobScript removes a Job with its pods and its Secret. $1 is the namespace, $2 the name of both.
+const endJobScript = `kubectl delete "job/$2" "secret/$2" --namespace "$1" --ignore-not-found --wait=false -o name
+`

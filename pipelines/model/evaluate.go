@@ -93,7 +93,7 @@ func (e Evaluate) Run(ctx context.Context, c *dagger.Client, trainings []Trained
 		ctr = ctr.WithMountedDirectory("/champion", files.Directory("outputs"))
 		settings["champion"] = "/champion"
 	}
-	var gates, folders, tables []map[string]any
+	gates, folders, tables := []map[string]any{}, []map[string]any{}, []map[string]any{} // an empty list is no null
 	for _, g := range m.Gates {
 		gates = append(gates, map[string]any{"metric": g.Metric, "min": g.Min, "max": g.Max, "margin": g.Margin, "lower": g.Lower})
 	}

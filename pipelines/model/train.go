@@ -22,6 +22,8 @@ type Image struct {
 	Container *dagger.Container
 	// Digest names its content: that of its manifest where it was pulled, of its root file system where it was built.
 	Digest string
+	// Reference is what a cluster pulls it by, with the digest of its manifest; empty where no cluster is to.
+	Reference string
 }
 
 // Content names what a file system holds by its digest. The engine could as well, but forgets it with the session: for an
@@ -113,10 +115,7 @@ func (t Train) Run(ctx context.Context, c *dagger.Client, img Image, data Data) 
 	if err != nil {
 		return out, err
 	}
-	if ctr, err = withSettings(ctr, map[string]any{
-		"out": trainingFolder + "/out", "log": trainingFolder + "/log.txt", "result": trainingFolder + "/result.json",
-		"metrics": m.Metrics, "seed": m.Seed, "cpus": m.CPUs, "memory_mib": m.MemoryMiB, "seconds": m.Timeout.Seconds(),
-	}); err != nil {
+	if ctr, err = withSettings(ctr, t.settings()); err != nil {
 		return out, err
 	}
 	ctr = ctr.
@@ -131,13 +130,28 @@ func (t Train) Run(ctx context.Context, c *dagger.Client, img Image, data Data) 
 	if err != nil {
 		return out, fmt.Errorf("train %s: %w", m.Name, step.Explain(err))
 	}
+	return out, t.read(ctx, c, ctr, &out)
+}
+
+// settings are the supervisor's.
+func (t Train) settings() map[string]any {
+	m := t.Model
+	return map[string]any{
+		"out": trainingFolder + "/out", "log": trainingFolder + "/log.txt", "result": trainingFolder + "/result.json",
+		"metrics": m.Metrics, "seed": m.Seed, "cpus": m.CPUs, "memory_mib": m.MemoryMiB, "seconds": m.Timeout.Seconds(),
+	}
+}
+
+// read reads what the supervisor has left in a container.
+func (t Train) read(ctx context.Context, c *dagger.Client, ctr *dagger.Container, out *Trained) error {
+	m := t.Model
 	text, err := ctr.File(trainingFolder + "/result.json").Contents(ctx)
 	if err != nil {
-		return out, fmt.Errorf("train %s: %w", m.Name, step.Explain(err))
+		return fmt.Errorf("train %s: %w", m.Name, step.Explain(err))
 	}
 	var said supervised
 	if err := json.Unmarshal([]byte(text), &said); err != nil {
-		return out, fmt.Errorf("read what came of training %s: %w", m.Name, err)
+		return fmt.Errorf("read what came of training %s: %w", m.Name, err)
 	}
 	out.Verdict, out.Output, out.Libraries = graph.Passed, strings.Join(said.Tail, "\n"), said.Libraries
 	out.Metrics = map[string]float64{"peak_memory_mib": float64(said.PeakMiB)}
@@ -149,7 +163,7 @@ func (t Train) Run(ctx context.Context, c *dagger.Client, img Image, data Data) 
 			out.Reason += ": " + cause
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // lastWords returns the last line that a training printed.
@@ -168,8 +182,21 @@ func stopped(err error) (said supervised, ok bool) {
 	if !errors.As(err, &exec) || exec.ExitCode != exitStopped {
 		return said, false
 	}
-	lines := strings.Split(strings.TrimSpace(exec.Stderr), "\n")
-	return said, json.Unmarshal([]byte(lines[len(lines)-1]), &said) == nil
+	return lastSaid(exec.Stderr)
+}
+
+// stoppedPrefix begins the line by which the supervisor says that it has ended a training.
+const stoppedPrefix = `{"stopped": `
+
+// lastSaid reads that line, which is the last.
+func lastSaid(text string) (said supervised, ok bool) {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	last := lines[len(lines)-1]
+	if !strings.HasPrefix(last, stoppedPrefix) {
+		return said, false
+	}
+	err := json.Unmarshal([]byte(last), &said)
+	return said, err == nil
 }
 
 // Argv is the command, with its placeholders filled in: tables below /data, outputs in /training/out.

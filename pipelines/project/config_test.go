@@ -127,7 +127,7 @@ func TestConfigMistakes(t *testing.T) {
 		{"pyhton:\n  version: '3.11'\n", `millrace.yaml:1:1: unknown key "pyhton": did you mean "python"?` + "\n    pyhton:"},
 		{"test:\n  coverage: 80\n  shard: 2\n", `millrace.yaml:3:3: unknown key "shard" in test: did you mean "shards"?` + "\n    shard: 2"},
 		{"coverage: 80\n", `millrace.yaml:1:1: unknown key "coverage": it belongs below "test"` + "\n    coverage: 80"},
-		{"deployments: 1\n", `millrace.yaml:1:1: unknown key "deployments": use one of python, go, lint, test, security, images, manifests, load_tests, publish, environments, codecov, notify, drift, data, models, artifacts` + "\n    deployments: 1"},
+		{"deployments: 1\n", `millrace.yaml:1:1: unknown key "deployments": use one of python, go, lint, test, security, images, manifests, load_tests, publish, environments, codecov, notify, drift, data, models, training, artifacts` + "\n    deployments: 1"},
 		{"images:\n- name: api\n  dokerfile: x\n", `millrace.yaml:3:3: unknown key "dokerfile" in images[0]: did you mean "dockerfile"?` + "\n    dokerfile: x"},
 		{"test: {shards: 2}\ntest: {shards: 3}\n", `millrace.yaml:2:1: mapping key "test" already defined at [1:1]` + "\n    test: {shards: 3}"},
 		// types

@@ -102,6 +102,10 @@ type Model struct {
 	Choose Choose `yaml:"choose,omitempty"`
 	// Gates that the model must pass to become champion.
 	Gates []Gate `yaml:"gates,omitempty"`
+	// Runner is where it is trained: engine, or kubernetes for pods of a cluster; what training says if left out.
+	Runner string `yaml:"runner,omitempty" jsonschema:"enum=engine,enum=kubernetes"`
+	// Kubernetes says where in a cluster, instead of what training says.
+	Kubernetes *Kubernetes `yaml:"kubernetes,omitempty"`
 
 	// Parsed is what its own Dockerfile needs; the zero value where that can't be parsed, which is the build's to report.
 	Parsed Dockerfile `yaml:"-"`
@@ -177,7 +181,7 @@ func (c *config) validateModels(p *Project, l *listing) error {
 		}
 		*m = m.complete()
 	}
-	return nil
+	return c.validateRunners(p)
 }
 
 func (c *config) validateTable(at string, t *Table) error {

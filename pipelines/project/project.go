@@ -61,6 +61,8 @@ type Project struct {
 	Data []Table `yaml:"data,omitempty"`
 	// Models to train.
 	Models []Model `yaml:"models,omitempty"`
+	// Training says where models are trained that don't say it themselves.
+	Training Training `yaml:"training,omitempty"`
 	// Artifacts says where models and reports are kept.
 	Artifacts Artifacts `yaml:"artifacts,omitempty"`
 

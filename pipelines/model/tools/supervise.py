@@ -13,6 +13,7 @@ import math
 import os
 import pathlib
 import platform
+import random
 import resource
 import signal
 import subprocess
@@ -110,7 +111,9 @@ def main():
     """Run the command and write what came of it."""
     settings = json.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8"))
     os.makedirs(settings["out"], exist_ok=True)
-    processors = sorted(os.sched_getaffinity(0))[: settings["cpus"]]
+    allowed = sorted(os.sched_getaffinity(0))
+    # Not always the first ones: trainings on one machine, which know nothing of each other, would share them.
+    processors = random.sample(allowed, min(settings["cpus"], len(allowed)))
     os.sched_setaffinity(0, processors)
     environment = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONHASHSEED=str(settings["seed"] % 2**32))
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
