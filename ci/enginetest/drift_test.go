@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"dagger.io/dagger"
@@ -240,4 +241,49 @@ func TestDrift(t *testing.T) {
 		require.Equal(t, 2, got.code)
 		require.Contains(t, got.stderr, "there is no training to run inline")
 	})
+}
+
+// A table from the web that breaks off is taken up where it did, and a checksum beside it is checked.
+func TestDriftFromTheWeb(t *testing.T) {
+	needsEngine(t)
+	client(t) // the engine's network is there from here on
+	folder, source := t.TempDir(), t.TempDir()
+	edit(t, source, edits{"millrace.yaml": "drift: {name: people, columns: {id: {ignore: true}}}\n"})
+	rows := people(2, 400_000, 0) // of several parts
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "today.csv"), []byte(rows), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "reference.csv"), []byte(people(1, 1000, 0)), 0o644))
+	var parts, sent atomic.Int64
+	files := http.FileServer(http.Dir(folder))
+	host := reachable(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/today.csv") {
+			if parts.Add(1) == 2 {
+				w.Header().Set("Content-Length", "8388608")
+				w.WriteHeader(http.StatusPartialContent)
+				_, _ = w.Write(make([]byte, 1<<20))
+				panic(http.ErrAbortHandler)
+			}
+			counted := httptest.NewRecorder()
+			files.ServeHTTP(counted, r)
+			sent.Add(int64(counted.Body.Len()))
+			for key, values := range counted.Header() {
+				w.Header()[key] = values
+			}
+			w.WriteHeader(counted.Code)
+			_, _ = w.Write(counted.Body.Bytes())
+			return
+		}
+		files.ServeHTTP(w, r)
+	}))
+	args := []string{"drift", "--reference", filepath.Join(folder, "reference.csv"), "--current", host + "/today.csv"}
+	got := ci(t, source, args)
+	require.Equal(t, 0, got.code)
+	require.Equal(t, 400_000, got.drift(t).Tables["current"].Rows)
+	require.Greater(t, parts.Load(), int64(2))
+	require.Equal(t, int64(len(rows)), sent.Load(), "what had arrived was downloaded again")
+
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "today.csv"), []byte(people(3, 1000, 0)), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "today.csv.sha256"), []byte(strings.Repeat("0", 64)+"\n"), 0o644))
+	got = ci(t, source, args)
+	require.Equal(t, 3, got.code)
+	require.Contains(t, got.node(t, "data").Reason, "has the SHA-256")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"path"
 	"strings"
@@ -102,6 +103,11 @@ func (s webSource) Fetch(ctx context.Context, c *dagger.Client) (*dagger.Directo
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return nil, errors.New("the address of the table is no web address: it begins with https://")
 	}
+	dir, err := s.inParts(ctx, c, u)
+	var corrupt *store.CorruptError
+	if dir != nil || errors.As(err, &corrupt) {
+		return dir, err
+	}
 	name := path.Base(u.Path)
 	if name == "." || name == "/" {
 		name = "table.csv"
@@ -112,4 +118,22 @@ func (s webSource) Fetch(ctx context.Context, c *dagger.Client) (*dagger.Directo
 		return nil, fmt.Errorf("download %s: %s", s, text)
 	}
 	return c.Directory().WithFile(name, file), nil
+}
+
+// inParts downloads what lies at a plain address in parts, so that one that breaks off is taken up where it did, and checks a
+// NAME.sha256 beside it. It returns nothing where that can't be done: the container that does it does not reach this machine's
+// loopback, takes no query, and needs a server that says how large a file is.
+func (s webSource) inParts(ctx context.Context, c *dagger.Client, u *url.URL) (*dagger.Directory, error) {
+	local := u.Hostname() == "localhost"
+	if address, err := netip.ParseAddr(u.Hostname()); err == nil {
+		local = address.IsLoopback()
+	}
+	if local || u.User != nil || strings.ContainsAny(string(s), "?#%") {
+		return nil, nil
+	}
+	base, object, err := store.SplitObject(string(s))
+	if err != nil {
+		return nil, nil //nolint:nilerr // an address without a file name
+	}
+	return FromStore(store.Bucket{Client: c, URL: base}, object).Fetch(ctx, c)
 }
