@@ -219,7 +219,14 @@ func (k *keeper) hold(ctx context.Context, e *engine.Engine, port int) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, cluster.Stop(context.WithoutCancel(ctx))) }()
-	address, err := k.tunnel(ctx, c, cluster.Service, port)
+	way, err := k.direct(ctx, c, cluster)
+	if err != nil {
+		way, err = k.tunnel(ctx, c, cluster.Service)
+	}
+	if err != nil {
+		return err
+	}
+	address, err := front(ctx, port, way)
 	if err != nil {
 		return err
 	}
@@ -236,8 +243,26 @@ func (k *keeper) hold(ctx context.Context, e *engine.Engine, port int) (err erro
 	return k.watch(ctx, address)
 }
 
-// tunnel opens a port of this machine that leads to the API server.
-func (k *keeper) tunnel(ctx context.Context, c *dagger.Client, cluster *dagger.Service, port int) (string, error) {
+// direct returns the API server's address on the engine's network where this machine is on it, as it is with the embedded engine.
+// The engine's tunnel is worse: it ends as a whole, now and then, when one of its connections does.
+func (k *keeper) direct(ctx context.Context, c *dagger.Client, cluster *kube.Running) (string, error) {
+	tools, err := cluster.Tools(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	out, err := tools.WithExec([]string{"getent", "ahostsv4", cluster.Host}).Stdout(ctx)
+	if err != nil {
+		return "", err
+	}
+	ip, _, _ := strings.Cut(out, " ")
+	address := net.JoinHostPort(ip, strconv.Itoa(apiPort))
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	return address, answers(ctx, []byte(cluster.KubeconfigAt("https://"+address)), address)
+}
+
+// tunnel opens a port of this machine that leads to the API server, by the engine.
+func (k *keeper) tunnel(ctx context.Context, c *dagger.Client, cluster *dagger.Service) (string, error) {
 	tunnel, err := c.Host().Tunnel(cluster, dagger.HostTunnelOpts{Ports: []dagger.PortForward{{Backend: apiPort, Frontend: 0}}}).Start(ctx)
 	if err != nil {
 		return "", fmt.Errorf("open a way to the cluster: %w", err)
@@ -250,7 +275,7 @@ func (k *keeper) tunnel(ctx context.Context, c *dagger.Client, cluster *dagger.S
 	if err != nil {
 		return "", fmt.Errorf("open a way to the cluster: %w", err)
 	}
-	return front(ctx, port, net.JoinHostPort("127.0.0.1", number))
+	return net.JoinHostPort("127.0.0.1", number), nil
 }
 
 // watch returns nil when ctx ends, and an error when the cluster does not answer any more.
@@ -279,6 +304,11 @@ func (k *keeper) probe(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
+	return answers(ctx, text, address)
+}
+
+// answers reports why the API server of a kubeconfig does not answer at an address.
+func answers(ctx context.Context, kubeconfig []byte, address string) error {
 	var config struct {
 		Clusters []struct {
 			Cluster struct {
@@ -286,8 +316,8 @@ func (k *keeper) probe(ctx context.Context, address string) error {
 			} `json:"cluster"`
 		} `json:"clusters"`
 	}
-	if err := json.Unmarshal(text, &config); err != nil {
-		return fmt.Errorf("read %s: %w", k.kubeconfig(), err)
+	if err := json.Unmarshal(kubeconfig, &config); err != nil {
+		return fmt.Errorf("read the cluster's kubeconfig: %w", err)
 	}
 	roots := x509.NewCertPool()
 	for _, c := range config.Clusters {
@@ -295,7 +325,7 @@ func (k *keeper) probe(ctx context.Context, address string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	conn, err := (&tls.Dialer{Config: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}).DialContext(ctx, "tcp", address)
+	conn, err := (&tls.Dialer{Config: &tls.Config{ServerName: "127.0.0.1", RootCAs: roots, MinVersion: tls.VersionTLS12}}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return fmt.Errorf("the API server does not answer: %w", err)
 	}

@@ -47,7 +47,7 @@ func (c *clusterUpCmd) Run(ctx context.Context, s *streams) error {
 			return err
 		}
 	}
-	fmt.Fprintf(s.stdout, "the cluster takes pods at https://%s\nexport KUBECONFIG=%s\n", state.Address, k.kubeconfig())
+	fmt.Fprintf(s.stdout, "the cluster takes pods at https://%s\nexport KUBECONFIG=%s\nfor an environment of millrace.yaml: export KUBE_CONFIG_STAGING=%[2]s\n", state.Address, k.kubeconfig())
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"strconv"
+	"strings"
 	"time"
 
 	"dagger.io/dagger"
@@ -30,7 +31,7 @@ func (p *prepared) delivery(c *dagger.Client, own string) pipelines.Delivery {
 	d := pipelines.Delivery{Clusters: map[string]kube.Cluster{}, Holder: holder(p.ref), Wait: p.noWait(), Progress: p.tell}
 	d.Approval, d.HostApproved = p.approval, gitHubApproved(http.DefaultClient, os.Getenv)
 	for _, e := range p.project.Environments {
-		kubeconfig := os.Getenv(e.Variable())
+		kubeconfig := kubeconfigIn(os.Getenv(e.Variable()))
 		switch {
 		case kubeconfig == "":
 		case c == nil:
@@ -43,6 +44,17 @@ func (p *prepared) delivery(c *dagger.Client, own string) pipelines.Delivery {
 		d.Ephemeral = func(ctx context.Context) (kube.Cluster, error) { return throwAway(ctx, c, own) }
 	}
 	return d
+}
+
+// kubeconfigIn returns the kubeconfig that a variable holds, or whose file it names.
+func kubeconfigIn(value string) string {
+	if strings.ContainsAny(value, "\n{") || len(value) > 1024 {
+		return value
+	}
+	if text, err := os.ReadFile(value); err == nil {
+		return string(text)
+	}
+	return value
 }
 
 // throwAway starts a cluster for this run alone. It takes images from the embedded engine's own registry, if that is where they are.

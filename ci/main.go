@@ -120,10 +120,11 @@ func statusOf(err error, ctx context.Context, stderr io.Writer) int {
 	fmt.Fprintf(stderr, "ci: %v\n", err)
 	var tool *exec.ExitError // a program that broke has an exit code too, which says nothing of this one's
 	var coded interface{ ExitCode() int }
-	if errors.As(err, &coded) && !(errors.As(err, &tool) && coded == any(tool)) {
-		return coded.ExitCode()
+	switch {
+	case !errors.As(err, &coded), errors.As(err, &tool) && coded == any(tool):
+		return graph.Errored.ExitCode()
 	}
-	return graph.Errored.ExitCode()
+	return coded.ExitCode()
 }
 
 // verdictError ends a command whose run did not pass.

@@ -157,7 +157,7 @@ func deploying(in Inputs, e project.Environment) (bool, string) {
 	case ref.IsPullRequest():
 		return false, "pull requests get neither secrets nor deploys"
 	case len(e.Branches) == 0:
-		return false, fmt.Sprintf("no branch deploys to %s by itself: run deploy %s, or name branches in millrace.yaml", e.Name, e.Name)
+		return false, fmt.Sprintf("no branch deploys to %s by itself: run ci deploy %s, or name branches in millrace.yaml", e.Name, e.Name)
 	case in.Delivery.Ephemeral != nil:
 		return true, ""
 	case ref.Event != host.Push || !slices.Contains(e.Branches, ref.Branch):

@@ -47,7 +47,7 @@ func TestDeploying(t *testing.T) {
 		"a branch of its own":        {push("release"), "deploy-production", "production", ""},
 		"which is published as well": {push("release"), "publish", "", ""},
 		"a tag does not":             {host.Ref{Event: host.Tag, Tag: "v1"}, "deploy-production", "production", "only a push to main or release"},
-		"dev has no branch":          {push("main"), "deploy-dev", "dev", "no branch deploys to dev by itself: run deploy dev"},
+		"dev has no branch":          {push("main"), "deploy-dev", "dev", "no branch deploys to dev by itself: run ci deploy dev"},
 		"no kubeconfig":              {push("main"), "deploy-production", "", "no kubeconfig for production: set KUBE_CONFIG_PRODUCTION"},
 		"a pull request":             {host.Ref{Event: host.PullRequest, PullRequest: 7}, "deploy-production", "production", "pull requests get neither secrets nor deploys"},
 		"a fork":                     {host.Ref{Event: host.PullRequest, Fork: true}, "deploy-production", "production", "a fork gets neither secrets nor deploys"},

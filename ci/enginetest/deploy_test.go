@@ -534,7 +534,7 @@ func TestClusterGoneInMidDeploy(t *testing.T) {
 				ended <- err
 			}()
 			api := eye.api(t)
-			require.Eventually(t, func() bool { return eye.phase(t, api, p.namespace, 2) == test.phase }, 4*time.Minute, 10*time.Millisecond, "it does not come so far")
+			require.Eventually(t, func() bool { return eye.phase(t, api, p.namespace) == test.phase }, 4*time.Minute, 10*time.Millisecond, "it does not come so far")
 			cable.cut()
 			err := <-ended
 			t.Logf("%s: %s (%v)\n%s", got.Verdict, got.Reason, err, got.Output)

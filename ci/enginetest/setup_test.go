@@ -81,7 +81,7 @@ func TestSetUpIsKilled(t *testing.T) {
 	eventually(t, longest, func() bool { return begun() || len(ended) > 0 }, "it builds nothing")
 	require.True(t, begun(), "%s", said)
 	require.NoError(t, cmd.Process.Kill())
-	<-ended
+	require.Error(t, <-ended)
 	require.Empty(t, m.programs("registry-*"), "half a program is taken for a whole one")
 	eventually(t, 10*time.Second, func() bool { return len(processes(t, m.cache)) == 0 }, "a build outlives its command")
 

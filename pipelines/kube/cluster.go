@@ -58,7 +58,7 @@ func (k Cluster) kubeconfig(ctx context.Context, c *dagger.Client) (*dagger.Secr
 	}
 	raw, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(text), ""))
 	if err != nil || !strings.Contains(string(raw), "apiVersion") {
-		return nil, errors.New("the kubeconfig is neither a kubeconfig's text nor one in base64")
+		return nil, errors.New("the kubeconfig is neither a kubeconfig's text nor one in base64: set the variable to its content, such as \"$(cat FILE)\"")
 	}
 	name, err := k.Kubeconfig.Name(ctx)
 	if err != nil {

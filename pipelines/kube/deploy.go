@@ -334,6 +334,9 @@ func (r *release) conclude(rollout Rollout, err error) (Rollout, error) {
 	}
 	rollout.Output = strings.Join(lines, "\n")
 	for _, name := range slices.Sorted(maps.Keys(r.record.Images)) {
+		if rollout.Verdict != graph.Passed {
+			break // what was taken back runs nowhere
+		}
 		ref := r.record.Images[name]
 		rollout.Artifacts = append(rollout.Artifacts, report.Artifact{Name: r.environment + " revision " + strconv.Itoa(r.record.Revision) + " " + name, Reference: ref, Digest: digestOf(ref)})
 	}
