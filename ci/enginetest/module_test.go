@@ -137,6 +137,27 @@ func TestModule(t *testing.T) {
 			require.Contains(t, done.stdout, "@sha256:")
 		}
 	})
+	t.Run("keeps the history of drift in a registry", func(t *testing.T) {
+		t.Parallel()
+		client(t) // the engine's network is there from here on
+		d := newDepot().reach(t)
+		source, reference, current := t.TempDir(), t.TempDir(), t.TempDir()
+		edit(t, source, edits{"millrace.yaml": "drift: {name: people, columns: {id: {ignore: true}}}\n"})
+		edit(t, reference, edits{"table.csv": people(1, 1000, 0)})
+		edit(t, current, edits{"table.csv": people(2, 1000, 0)})
+		for range 2 {
+			done := module(t, source, "drift", "--reference="+reference, "--current="+current, "--state=oci+http://"+d.address+"/team/drift")
+			require.Zero(t, done.code, "%s", done.stderr)
+		}
+		runs := 0
+		for _, tag := range d.tags(t, "drift") {
+			if strings.HasSuffix(tag, ".drift..html") {
+				runs++
+			}
+		}
+		require.Equal(t, 2, runs)
+		require.Contains(t, d.tags(t, "drift"), "drift.people.history..json")
+	})
 	t.Run("formats", func(t *testing.T) {
 		t.Parallel()
 		source := scores(t, edits{"scores/wide.py": "\"\"\"A module.\"\"\"\nX=1\n"})
