@@ -1,7 +1,7 @@
 """Check tables against their contracts: contract.py SETTINGS FOLDER OUT.
 
 SETTINGS is a JSON file with the tables of the configuration. A table is a CSV file, compressed or not, a Parquet file, or
-a folder of such. They are read in parts of 100,000 rows, so that memory does not grow with a table, but for 8 bytes a row
+a folder of such. They are read in parts of 100,000 rows, so that memory does not grow with a table, but for 16 bytes a row
 and column that must be unique. Empty text is a null.
 """
 

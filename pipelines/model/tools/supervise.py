@@ -1,8 +1,8 @@
 """Train within limits: supervise.py SETTINGS COMMAND...
 
-It runs in the model's own image, so it needs nothing but Python. SETTINGS is a JSON file. The command gets as many
-processors as it may use. Ten times a second the memory of all its processes is added up; beyond the limit, or the time,
-they are ended. What it prints is passed on, and kept in a file. What came of it is written to the file "result" of the
+It runs in the model's own image, so it needs nothing but Python. SETTINGS is a JSON file. The command is bound to as many
+processors as it may use: to any, as others train at the same time, and to idle ones when it has to share its own. Ten times
+a second the memory of all its processes is added up; beyond the limit, or the time, they are ended. What it prints is passed on, and kept in a file. What came of it is written to the file "result" of the
 settings; the exit code is then 0, also when training failed. A training that ran out of time or memory, which may not
 happen again, ends with the exit code 200 and says so on the last line of standard error: the engine remembers no such run.
 """
@@ -54,11 +54,67 @@ def memory(root):
     return total * resource.getpagesize()
 
 
-def watch(process, settings):
+def used(root):
+    """Return the seconds of processor that a process and its children have used."""
+    ticks = 0
+    for member in family(root):
+        try:
+            stat = pathlib.Path("/proc", str(member), "stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        ticks += sum(int(field) for field in stat.rpartition(")")[2].split()[11:13])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def idle():
+    """Return the seconds that each processor has had nothing to do."""
+    lines = pathlib.Path("/proc/stat").read_text(encoding="ascii").splitlines()
+    fields = [line.split() for line in lines if line.startswith("cpu") and line[3].isdigit()]
+    return {int(f[0][3:]): (int(f[4]) + int(f[5])) / os.sysconf("SC_CLK_TCK") for f in fields}
+
+
+class Place:
+    """The processors that a process and its children are bound to."""
+
+    def __init__(self, count):
+        """Choose some by chance: trainings that start at once would all take the first ones."""
+        self.all = sorted(os.sched_getaffinity(0))
+        self.own = random.sample(self.all, min(count, len(self.all)))
+        os.sched_setaffinity(0, self.own)
+        self.before = None
+
+    def look(self, root):
+        """Move to processors with nothing to do, if there are, when others work on the own ones."""
+        if len(self.own) == len(self.all):
+            return
+        then, self.before = self.before, (time.monotonic(), used(root), idle())
+        if then is None:
+            return
+        passed = max(self.before[0] - then[0], 1e-3)
+        share = {n: (seconds - then[2].get(n, seconds)) / passed for n, seconds in self.before[2].items()}
+        shared = sum(1 - share.get(n, 0) for n in self.own) - (self.before[1] - then[1]) / passed
+        free = sorted((n for n in self.all if n not in self.own and share.get(n, 0) > 0.5), key=share.get)[-len(self.own) :]
+        if shared < 0.3 or not free:
+            return
+        self.own = free + random.sample(self.own, len(self.own) - len(free))
+        for member in family(root):
+            try:
+                for thread in os.listdir(f"/proc/{member}/task"):
+                    os.sched_setaffinity(int(thread), self.own)
+            except OSError:
+                continue  # it has ended
+
+
+def watch(process, settings, place):
     """Wait for the end of the process; return why it was ended, or nothing, and the most memory that it held."""
     limit, peak = settings["memory_mib"] << 20, 0
     ends = time.monotonic() + settings["seconds"]
+    look = time.monotonic()
     while process.poll() is None:
+        if time.monotonic() > look:
+            place.look(process.pid)
+            # Not all at the same time, or they would all move to the same place.
+            look = time.monotonic() + random.uniform(0.5, 1.5)
         held = memory(process.pid)
         peak = max(peak, held)
         reason = ""
@@ -111,13 +167,10 @@ def main():
     """Run the command and write what came of it."""
     settings = json.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8"))
     os.makedirs(settings["out"], exist_ok=True)
-    allowed = sorted(os.sched_getaffinity(0))
-    # Not always the first ones: trainings on one machine, which know nothing of each other, would share them.
-    processors = random.sample(allowed, min(settings["cpus"], len(allowed)))
-    os.sched_setaffinity(0, processors)
+    place = Place(settings["cpus"])
     environment = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONHASHSEED=str(settings["seed"] % 2**32))
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
-        environment[name] = str(len(processors))
+        environment[name] = str(len(place.own))
     lines = []
     try:
         process = subprocess.Popen(
@@ -139,7 +192,7 @@ def main():
 
     reader = threading.Thread(target=pump)
     reader.start()
-    stopped, peak = watch(process, settings)
+    stopped, peak = watch(process, settings, place)
     reader.join(10)
     if stopped:
         print(json.dumps({"stopped": stopped, "tail": lines}), file=sys.stderr, flush=True)
