@@ -43,15 +43,10 @@ func (in DriftInputs) contract() (project.Table, bool) {
 	if name := in.Project.Drift.Contract; name != "" {
 		return in.Project.Table(name)
 	}
-	references := []string{in.Project.Drift.Reference}
-	if in.Reference != nil {
-		references = []string{in.Reference.String(), in.Project.Drift.Reference}
-	}
-	for _, reference := range references {
-		for _, table := range in.Project.Data {
-			if path.Base(strings.ReplaceAll(reference, `\`, "/")) == path.Base(table.Path) {
-				return table, true
-			}
+	reference := path.Base(strings.ReplaceAll(in.Reference.String(), `\`, "/"))
+	for _, table := range in.Project.Data {
+		if reference == path.Base(table.Path) {
+			return table, true
 		}
 	}
 	return project.Table{}, false
