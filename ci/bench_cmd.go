@@ -31,6 +31,7 @@ import (
 type benchCmd struct {
 	sourceFlags
 	engineFlag
+	Graph  string `enum:"ci-cd,training,drift" default:"ci-cd" placeholder:"NAME" help:"Graph to time: ci-cd, training or drift (default: ci-cd)."`
 	Runs   int    `default:"3" placeholder:"N" help:"Runs of each scenario, of which the median counts (default: 3)."`
 	Module string `placeholder:"DIR" help:"Folder of the Dagger module whose ci-cd function is timed too."`
 }
@@ -63,7 +64,7 @@ func (c *benchCmd) Run(ctx context.Context, s *streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	b := &bench{benchCmd: c, streams: s, engine: chosen, originals: map[string]string{}, source: filepath.Join(folder, "source"), out: filepath.Join(folder, "out")}
+	b := &bench{benchCmd: c, streams: s, engine: chosen, originals: map[string]string{}, folder: folder, source: filepath.Join(folder, "source"), out: filepath.Join(folder, "out")}
 	if err := copyTree(b.source, source); err != nil {
 		return fmt.Errorf("copy the source: %w", err)
 	}
@@ -78,10 +79,12 @@ func (c *benchCmd) Run(ctx context.Context, s *streams) (err error) {
 	if b.own, err = os.Executable(); err != nil {
 		return err
 	}
-	scenarios := []func(context.Context) error{
-		b.first, b.unchanged, b.readme, b.outside, b.service, b.linters, b.call,
+	scenarios := map[string][]func(context.Context) error{
+		"ci-cd":    {b.first, b.unchanged, b.readme, b.outside, b.service, b.linters, b.call},
+		"training": {b.trained, b.bareTraining, b.untrained},
+		"drift":    {b.drift},
 	}
-	for _, run := range scenarios {
+	for _, run := range scenarios[c.Graph] {
 		if err := run(ctx); err != nil {
 			return err
 		}
@@ -98,6 +101,7 @@ type bench struct {
 	own         string // this program
 	source, out string
 	originals   map[string]string // of the files edited
+	folder      string            // for what the scenarios make besides
 	rows        []figure
 }
 
@@ -265,15 +269,24 @@ func (b *bench) edited(ctx context.Context, scenario, name string) error {
 	return nil
 }
 
-// nodes says how long each node of the last run took.
-func (b *bench) nodes() (string, error) {
+// record reads what the last run has left.
+func (b *bench) record() (report.Run, error) {
+	var run report.Run
 	data, err := os.ReadFile(filepath.Join(b.out, "run.json"))
 	if err != nil {
-		return "", err
+		return run, err
 	}
-	var run report.Run
 	if err := json.Unmarshal(data, &run); err != nil {
-		return "", fmt.Errorf("read run.json: %w", err)
+		return run, fmt.Errorf("read run.json: %w", err)
+	}
+	return run, nil
+}
+
+// nodes says how long each node of the last run took.
+func (b *bench) nodes() (string, error) {
+	run, err := b.record()
+	if err != nil {
+		return "", err
 	}
 	var parts []string
 	for _, n := range run.Nodes {
