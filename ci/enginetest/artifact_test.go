@@ -60,6 +60,7 @@ func models(t *testing.T, source, kept string, env option, args ...string) strin
 
 func TestModelsInARegistry(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	client(t) // the engine's network is there from here on
 	d := newDepot()
 	d.user, d.password = "ada", "right-horse"
@@ -130,6 +131,7 @@ func TestModelsInARegistry(t *testing.T) {
 // The protocol has no conditional write: of several writers at once, none loses its entry all the same.
 func TestWritersAtOnceInARegistry(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	c := client(t)
 	d := newDepot().reach(t)
 	kept := store.Registry{Client: c, Address: "oci+http://" + d.address + "/team/drift"}
@@ -179,6 +181,7 @@ func (d *depot) put(t *testing.T, reference string, files map[string]string) v1.
 
 func TestTablesFromAnArtifact(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	client(t)
 	d := newDepot()
 	var downloads, wholes atomic.Int32

@@ -100,6 +100,7 @@ func (b *bucketServer) champion(t *testing.T) model.Champion {
 
 func TestModelsInABucket(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	source := lessons(t, nil)
 	require.Equal(t, 0, ci(t, source, []string{"training"}).code) // the engine's network is there from here on
 	b := newBucketServer(t, "models")

@@ -34,6 +34,7 @@ func receiver(t *testing.T, handler *codecovtest.Receiver) (url string) {
 
 func TestCoverageUpload(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	// The first run makes sure that the engine's network is there.
 	source := scores(t, nil)
 	require.Equal(t, 0, ci(t, source, []string{"test"}).code)

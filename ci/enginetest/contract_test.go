@@ -17,6 +17,7 @@ import (
 // knows nothing of it.
 func TestContractBeforeDrift(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	source, tables, state := t.TempDir(), t.TempDir(), t.TempDir()
 	edit(t, source, edits{"millrace.yaml": `data:
   - name: people

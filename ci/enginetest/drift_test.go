@@ -28,6 +28,7 @@ import (
 // The detector passes its own tests, with Evidently beside it, and the linters of this project.
 func TestDriftDetector(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	c := client(t)
 	folder, err := filepath.Abs(repository + "/pipelines/drift/detector")
 	require.NoError(t, err)
@@ -96,6 +97,7 @@ func (o outcome) drift(t *testing.T) drift.Result {
 
 func TestDrift(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	var mu sync.Mutex
 	var asked []string
 	// The host of the workflow that trains, and of a table.
@@ -246,6 +248,7 @@ func TestDrift(t *testing.T) {
 // A table from the web that breaks off is taken up where it did, and a checksum beside it is checked.
 func TestDriftFromTheWeb(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	client(t) // the engine's network is there from here on
 	folder, source := t.TempDir(), t.TempDir()
 	edit(t, source, edits{"millrace.yaml": "drift: {name: people, columns: {id: {ignore: true}}}\n"})

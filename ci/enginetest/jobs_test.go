@@ -121,6 +121,7 @@ func none(t *testing.T, namespace string) {
 // its evaluation and its record is.
 func TestTrainingInAPod(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	source := filepath.Join(t.TempDir(), "customer-intelligence")
 	require.NoError(t, os.CopyFS(source, os.DirFS(repository+"/examples/customer-intelligence")))
 	r := newTrainer(t, source)
@@ -165,6 +166,7 @@ if how == "memory":
 
 func TestTrainingsInPodsThatEndBadly(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	place, full := namespace(t), namespace(t)
 	apply(t, full, "{apiVersion: v1, kind: ResourceQuota, metadata: {name: none}, spec: {hard: {requests.cpu: 100m}}}")
 	source := lessons(t, edits{"train.py": podsTrain, "millrace.yaml": fmt.Sprintf(`data: [{name: rows}]
@@ -272,6 +274,7 @@ models:
 // A Job whose pods the cluster can't start says why on one screen.
 func TestAJobWithoutItsImage(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	place := namespace(t)
 	got, err := kube.Job{
 		Name: "millrace-train-none", Where: project.Kubernetes{Namespace: place, StartWithin: time.Minute}, Count: 1, Watch: "train",

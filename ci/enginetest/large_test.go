@@ -43,6 +43,7 @@ json.dump(took, sys.stdout)
 // Ten million rows take no more memory than the stated bounds, for the contract and for drift.
 func TestTenMillionRows(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	c := client(t)
 	const rows, mostMiB = "10000000", 1024
 	contract := `{"now": "2026-03-01T00:00:00Z", "tables": [{"name": "current", "path": "current.csv", "columns": [

@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -35,6 +37,12 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	if testing.Short() || flag.Lookup("test.list").Value.String() != "" {
 		os.Exit(m.Run())
+	}
+	// What runs side by side waits for clusters, servers and the engine more than it works: one more than there are processors.
+	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		if err := parallel.Value.Set(strconv.Itoa(runtime.GOMAXPROCS(0) + 1)); err != nil {
+			panic(err)
+		}
 	}
 	status, err := withEngine(m.Run)
 	if err != nil {

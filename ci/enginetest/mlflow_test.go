@@ -102,6 +102,7 @@ func (m *tracking) champion(t *testing.T) (digest string, versions int) {
 
 func TestModelsInMLflow(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	m := newTracking(t)
 	login := withEnv("MLFLOW_TRACKING_TOKEN=" + trackingToken)
 	source, kept := lessons(t, nil), t.TempDir()

@@ -17,6 +17,7 @@ import (
 // What the module's function keeps in a bucket, its next call knows: how long a change has lasted, and what was retrained.
 func TestModuleDrift(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	module(t, scores(t, nil), "plan") // the engine's network is there from here on
 	b := newBucketServer(t, "models")
 	var asked atomic.Int32

@@ -12,6 +12,7 @@ import (
 
 func TestNotify(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	const canary = "canary-of-slack-2e8d"
 	s := &notifytest.Slack{Path: "/services/T0/B0/" + canary}
 	server := httptest.NewServer(s)

@@ -34,6 +34,7 @@ func (b *bucketServer) down(t *testing.T) (up func()) {
 // reports, and the next run does what this one could not.
 func TestAStoreThatGoesDown(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	source := lessons(t, edits{"millrace.yaml": lesson("good", "0.2") + "drift: {name: people, columns: {id: {ignore: true}}}\n"})
 	require.Equal(t, 0, ci(t, source, []string{"training"}).code) // the engine's network is there from here on
 	b := newBucketServer(t, "models")

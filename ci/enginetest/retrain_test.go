@@ -17,6 +17,7 @@ import (
 // Critical drift ends in a model that was trained anew, held against its gates and registered, and those who are to know are told.
 func TestDriftTrainsInTheSameRun(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	var mu sync.Mutex
 	var told []string
 	slack := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -16,6 +16,7 @@ import (
 // This project is checked by its own steps for Go.
 func TestSelf(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	root, err := filepath.Abs(repository)
 	require.NoError(t, err)
 	prefetch(t, image.GolangciLint, image.Golang)

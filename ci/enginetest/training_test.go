@@ -47,6 +47,7 @@ func keptFile(t *testing.T, kept, name, version, file string) []byte {
 // The example's three models, on real tables with published answers.
 func TestTraining(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	source := filepath.Join(t.TempDir(), "customer-intelligence")
 	require.NoError(t, os.CopyFS(source, os.DirFS(repository+"/examples/customer-intelligence")))
 	commit := committed(t, source, "https://github.com/acme/customer-intelligence.git")
@@ -220,6 +221,7 @@ models:
 
 func TestTrainingsThatEndBadly(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	kept := t.TempDir()
 	source := lessons(t, edits{"millrace.yaml": lesson("good", "0.2", "crash", "0.2", "hang", "0.2", "memory", "0.2", "diverge", "0.2", "silent", "0.2")})
 	got := ci(t, source, []string{"training", "--store", kept})
@@ -244,6 +246,7 @@ func TestTrainingsThatEndBadly(t *testing.T) {
 
 func TestGatesKeepTheChampion(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	kept := t.TempDir()
 	source := lessons(t, nil)
 	require.Equal(t, 0, ci(t, source, []string{"training", "--store", kept}).code)
@@ -276,6 +279,7 @@ func TestGatesKeepTheChampion(t *testing.T) {
 
 func TestDataThatBreaksItsContract(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	// dated has a column of dates besides, all of them the same.
 	dated := func(date string) string {
 		return strings.NewReplacer("id,x,y\n", "id,x,y,d\n", ",0\n", ",0,"+date+"\n", ",1\n", ",1,"+date+"\n").Replace(table(600))
@@ -309,6 +313,7 @@ func TestDataThatBreaksItsContract(t *testing.T) {
 // What cannot be written moves no champion.
 func TestAStoreThatFails(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	kept := t.TempDir()
 	source := lessons(t, nil)
 	require.NoError(t, os.MkdirAll(filepath.Join(kept, "models", "good"), 0o755))
@@ -367,6 +372,7 @@ func reachable(t *testing.T, handler http.Handler) (url string) {
 
 func TestTablesFromTheWeb(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	// A table of several parts, so that one can break off.
 	source := lessons(t, edits{"data/rows.csv": table(1_200_000)})
 	var downloads, broken atomic.Int32
