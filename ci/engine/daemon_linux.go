@@ -191,10 +191,20 @@ func (e *Embedded) Daemon() error {
 	case <-ctx.Done():
 		return nil
 	case <-engine.done:
-		return fmt.Errorf("the engine ended by itself (%v): see %s", engine.cmd.ProcessState, e.path("log", "engine.log"))
+		return e.ended("engine", embedded.EngineModule, engine)
 	case <-registry.done:
-		return fmt.Errorf("the registry ended by itself (%v): see %s", registry.cmd.ProcessState, e.path("log", "registry.log"))
+		return e.ended("registry", embedded.RegistryModule, registry)
 	}
+}
+
+// ended says that a program ended which should not have.
+func (e *Embedded) ended(name string, m embedded.Module, c *child) error {
+	bin, err := e.programs(m)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("the %s ended by itself (%v): see %s; if the disk may have damaged its program, remove %s, and it is built again",
+		name, c.cmd.ProcessState, e.path("log", name+".log"), bin)
 }
 
 // child is a process of the daemon's.
