@@ -64,7 +64,7 @@ environments:
 	write("app/Dockerfile", "FROM python:3.11-slim\nENV VERSION=7\nCOPY app.py /app.py\nUSER 1000\nCMD [\"python3\", \"/app.py\"]\n")
 	write("app/app.py", app)
 	write("k8s/app.yaml", settings("app", "")+workload("app", "app:latest"))
-	write("load.js", strings.ReplaceAll(script, `import { seconds } from "./lib/seconds.js";`, `const seconds = "4s";`))
+	write("load.js", strings.ReplaceAll(script, `import { seconds } from "./lib/seconds.js";`, `const seconds = "8s";`))
 	configure(200)
 	commit := []string{"--sha", sha, "--ref", "main", "--event", "push"}
 

@@ -193,6 +193,8 @@ func Compare(run Record, accepted []Record, tolerance Tolerance) Comparison {
 	t := tolerance.filled()
 	same := slices.DeleteFunc(slices.Clone(accepted), func(r Record) bool { return r.Script != run.Script })
 	switch {
+	case len(accepted) == 0 && !usable(run):
+		return Comparison{Reason: fmt.Sprintf("no baseline yet, and this run is too short to be one: it takes %d requests in %d seconds", minRequests, minBlocks)}
 	case len(accepted) == 0:
 		return Comparison{Reason: "no baseline yet"}
 	case len(same) == 0:

@@ -27,6 +27,12 @@ func simulated(rng *rand.Rand, factor, failing, between float64) Record {
 
 // TestCompareRates simulates runs whose truth is known, and holds the rule to what it promises. With -v it prints the table
 // that the documentation has.
+func TestAShortRunIsNoBaseline(t *testing.T) {
+	t.Parallel()
+	short := record([]sample{{at: 1, ms: 5}, {at: 900, ms: 5}})
+	require.Contains(t, Compare(short, nil, Tolerance{}).Reason, "no baseline yet, and this run is too short to be one: it takes")
+}
+
 func TestCompareRates(t *testing.T) {
 	t.Parallel()
 	const trials = 40
