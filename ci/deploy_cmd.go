@@ -31,19 +31,24 @@ func (p *prepared) delivery(c *dagger.Client, own string) pipelines.Delivery {
 	d := pipelines.Delivery{Clusters: map[string]kube.Cluster{}, Holder: holder(p.ref), Wait: p.noWait(), Progress: p.tell}
 	d.Approval, d.HostApproved = p.approval, gitHubApproved(http.DefaultClient, os.Getenv)
 	for _, e := range p.project.Environments {
-		kubeconfig := kubeconfigIn(os.Getenv(e.Variable()))
-		switch {
-		case kubeconfig == "":
-		case c == nil:
-			d.Clusters[e.Name] = kube.Cluster{} // a plan only asks whether there is one
-		default:
-			d.Clusters[e.Name] = kube.HostCluster(c, "kubeconfig-"+e.Name, kubeconfig)
+		if cluster, given := clusterIn(c, "kubeconfig-"+e.Name, e.Variable()); given {
+			d.Clusters[e.Name] = cluster
 		}
 	}
 	if p.Ephemeral {
 		d.Ephemeral = func(ctx context.Context) (kube.Cluster, error) { return throwAway(ctx, c, own) }
 	}
 	return d
+}
+
+// clusterIn returns the cluster whose kubeconfig an environment variable holds, if it does. Without a client it is empty: a plan
+// only asks whether there is one.
+func clusterIn(c *dagger.Client, secret, variable string) (cluster kube.Cluster, given bool) {
+	kubeconfig := kubeconfigIn(os.Getenv(variable))
+	if kubeconfig == "" || c == nil {
+		return kube.Cluster{}, kubeconfig != ""
+	}
+	return kube.HostCluster(c, secret, kubeconfig), true
 }
 
 // kubeconfigIn returns the kubeconfig that a variable holds, or whose file it names.

@@ -120,8 +120,7 @@ func statusOf(err error, ctx context.Context, stderr io.Writer) int {
 	fmt.Fprintf(stderr, "ci: %v\n", err)
 	var tool *exec.ExitError // a program that broke has an exit code too, which says nothing of this one's
 	var coded interface{ ExitCode() int }
-	switch {
-	case !errors.As(err, &coded), errors.As(err, &tool) && coded == any(tool):
+	if !errors.As(err, &coded) || errors.As(err, &tool) && coded == any(tool) {
 		return graph.Errored.ExitCode()
 	}
 	return coded.ExitCode()

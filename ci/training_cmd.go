@@ -85,13 +85,8 @@ func trainingClusters(in pipelines.Inputs) map[string]kube.Cluster {
 			continue
 		}
 		variable := m.Kubernetes.Variable()
-		kubeconfig := os.Getenv(variable)
-		switch {
-		case kubeconfig == "":
-		case in.Client == nil:
-			clusters[variable] = kube.Cluster{} // a plan only asks whether there is one
-		default:
-			clusters[variable] = kube.HostCluster(in.Client, "kubeconfig-"+strings.ToLower(variable), kubeconfig)
+		if cluster, given := clusterIn(in.Client, "kubeconfig-"+strings.ToLower(variable), variable); given {
+			clusters[variable] = cluster
 		}
 	}
 	return clusters

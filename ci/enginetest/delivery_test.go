@@ -32,7 +32,7 @@ func TestDelivery(t *testing.T) {
 		})
 		runs := ""
 		for _, image := range got.images(t) {
-			if image.Name == "customer-intelligence-api" || image.Name == "api" {
+			if image.Name == "api" {
 				runs = image.Digest
 			}
 		}

@@ -2,9 +2,10 @@
 
 It runs in the model's own image, so it needs nothing but Python. SETTINGS is a JSON file. The command is bound to as many
 processors as it may use: to any, as others train at the same time, and to idle ones when it has to share its own. Ten times
-a second the memory of all its processes is added up; beyond the limit, or the time, they are ended. What it prints is passed on, and kept in a file. What came of it is written to the file "result" of the
-settings; the exit code is then 0, also when training failed. A training that ran out of time or memory, which may not
-happen again, ends with the exit code 200 and says so on the last line of standard error: the engine remembers no such run.
+a second the memory of all its processes is added up; beyond the limit, or the time, they are ended. What it prints is
+passed on, and kept in a file. What came of it is written to the file "result" of the settings; the exit code is then 0,
+also when training failed. A training that ran out of time or memory, which may not happen again, ends with the exit code
+200 and says so on the last line of standard error: the engine remembers no such run.
 """
 
 import importlib.metadata
