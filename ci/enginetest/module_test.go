@@ -196,7 +196,7 @@ func TestModuleReads(t *testing.T) {
 		names = append(names, name)
 		require.Regexp(t, `^[A-Z][^.]*\.$`, strings.TrimSpace(doc), name)
 	}
-	require.Equal(t, []string{"build", "ci-cd", "config", "deploy", "drift", "format", "history", "lint", "notify", "plan", "publish", "report", "rollback", "run", "security", "status", "test", "training"}, names)
+	require.Equal(t, []string{"build", "ci-cd", "config", "deploy", "drift", "format", "history", "lint", "load-test", "notify", "plan", "promote", "publish", "report", "rollback", "run", "security", "smoke", "status", "test", "training"}, names)
 }
 
 func TestExampleInstalling(t *testing.T) {
