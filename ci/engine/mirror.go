@@ -200,7 +200,7 @@ func (m *mirror) build(ctx context.Context, reference string, recipe embedded.Re
 	ctx, cancel := context.WithTimeout(ctx, time.Hour)
 	defer cancel()
 	if recipe.Suite != "" {
-		root, err := m.engine.debianRoot(ctx, recipe.Suite, []string{"ca-certificates"})
+		root, err := m.engine.makeRoot(ctx, standInRoot(recipe.Suite))
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,12 +26,31 @@ import (
 	"github.com/millrace-ci/millrace/ci/embedded"
 )
 
-// sdkPackages are what the container that Go modules are built in has beyond a minimal Debian.
-var sdkPackages = []string{"ca-certificates", "git", "openssh-client"}
+// debianRoot is the root file system of a minimal Debian.
+type debianRoot struct {
+	suite   string
+	include []string
+	// customize is a command of a shell for the root file system at $1.
+	customize string
+}
 
-// debianRoot makes the root file system of a minimal Debian, and returns the path of its tar file.
-func (e *Embedded) debianRoot(ctx context.Context, suite string, include []string) (string, error) {
-	name := suite + "-" + strings.Join(include, "+") + ".tar"
+// sdkRoot is that of the container that Go modules are built in and run in.
+var sdkRoot = debianRoot{embedded.DebianSuite, []string{"ca-certificates", "git", "openssh-client"}, embedded.WithoutCertificates}
+
+// standInRoot is what the stand-ins for the images of Docker Hub are made on.
+func standInRoot(suite string) debianRoot {
+	return debianRoot{suite, []string{"ca-certificates"}, embedded.QuickCertificates}
+}
+
+// digest identifies how the file system is made, as 12 hexadecimal digits.
+func (r debianRoot) digest() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q", r, embedded.CertificateUpdate))
+	return hex.EncodeToString(sum[:])[:12]
+}
+
+// makeRoot makes a root file system, and returns the path of its tar file.
+func (e *Embedded) makeRoot(ctx context.Context, r debianRoot) (string, error) {
+	name := r.suite + "-" + strings.Join(r.include, "+") + "-" + r.digest() + ".tar"
 	target := e.path("roots", name)
 	if exists(target) {
 		return target, nil
@@ -43,19 +64,21 @@ func (e *Embedded) debianRoot(ctx context.Context, suite string, include []strin
 		}
 	}
 	part := e.path("tmp", name)
-	task := e.Progress.Start("make a root file system of Debian " + suite)
+	task := e.Progress.Start("make a root file system of Debian " + r.suite)
 	argv := []string{
-		"mmdebstrap", "--quiet", "--variant=minbase", "--include=" + strings.Join(include, ","),
+		"mmdebstrap", "--quiet", "--variant=minbase", "--include=" + strings.Join(r.include, ","),
 		// A container's file system is thrown away when something breaks: there is nothing to sync, and nobody reads manuals.
 		"--dpkgopt=force-unsafe-io", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*",
 		"--dpkgopt=path-include=/usr/share/doc/*/copyright", "--dpkgopt=path-exclude=/usr/share/locale/*",
-		suite, part,
+		"--customize-hook=" + r.customize,
+		r.suite, part,
 	}
 	cmd := command(ctx, argv...)
+	cmd.Env = append(cmd.Environ(), embedded.CertificateUpdateVariable+"="+embedded.CertificateUpdate)
 	out, err := cmd.CombinedOutput()
 	task.End(err)
 	if err != nil {
-		return "", fmt.Errorf("make a root file system of Debian %s: %w\n%s", suite, err, lastLines(out, 10))
+		return "", fmt.Errorf("make a root file system of Debian %s: %w\n%s", r.suite, err, lastLines(out, 10))
 	}
 	return target, os.Rename(part, target)
 }
@@ -66,7 +89,7 @@ func (e *Embedded) makeSDK(ctx context.Context) error {
 	if err != nil || exists(dir) {
 		return err
 	}
-	root, err := e.debianRoot(ctx, embedded.DebianSuite, sdkPackages)
+	root, err := e.makeRoot(ctx, sdkRoot)
 	if err != nil {
 		return err
 	}
@@ -114,7 +137,7 @@ func (e *Embedded) makeSDK(ctx context.Context) error {
 
 func (e *Embedded) sdkDir() (string, error) {
 	digest, err := embedded.EngineModule.Digest()
-	return e.path("sdk", digest+"-"+embedded.GoVersion), err
+	return e.path("sdk", digest+"-"+embedded.GoVersion+"-"+sdkRoot.digest()), err
 }
 
 // sdkManifest returns the digest of the SDK image's manifest.
