@@ -1,11 +1,7 @@
 package enginetest
 
 import (
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -13,34 +9,14 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/graph"
 )
 
-// receiver starts a Codecov that containers reach: it listens on this machine's side of the engine's network.
-func receiver(t *testing.T, handler *codecovtest.Receiver) (url string) {
-	t.Helper()
-	// The bridge is there once a container has run.
-	bridge, err := net.InterfaceByName(running(t).Network + "0")
-	require.NoError(t, err)
-	addresses, err := bridge.Addrs()
-	require.NoError(t, err)
-	require.NotEmpty(t, addresses)
-	ip, _, err := net.ParseCIDR(addresses[0].String())
-	require.NoError(t, err)
-	listener, err := net.Listen("tcp", net.JoinHostPort(ip.String(), "0"))
-	require.NoError(t, err)
-	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}}
-	server.Start()
-	t.Cleanup(server.Close)
-	return server.URL
-}
-
 func TestCoverageUpload(t *testing.T) {
 	needsEngine(t)
 	t.Parallel()
-	// The first run makes sure that the engine's network is there.
 	source := scores(t, nil)
 	require.Equal(t, 0, ci(t, source, []string{"test"}).code)
 	commit := committed(t, source, "https://github.com/acme/scores.git")
 	handler := &codecovtest.Receiver{Token: "the-token"}
-	url := receiver(t, handler)
+	url := reachable(t, handler)
 	args := []string{"run", "coverage", "--event", "push", "--ref", "main"}
 
 	t.Run("arrives", func(t *testing.T) {

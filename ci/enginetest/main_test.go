@@ -6,6 +6,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-ci/millrace/ci/engine"
+	"github.com/millrace-ci/millrace/pipelines/image"
 )
 
 // repository is the root of this repository, seen from the tests.
@@ -163,6 +167,27 @@ func prefetch(t *testing.T, images ...string) {
 	require.NoError(t, err)
 	require.NoError(t, chosen.Ready(t.Context()))
 	chosen.Prefetch(t.Context(), images)
+}
+
+// reachable starts a server that containers reach, on this machine's side of the engine's network.
+func reachable(t *testing.T, handler http.Handler) (url string) {
+	t.Helper()
+	// That side is there once a container has run.
+	_, err := client(t).Container().From(image.Python("")).WithExec([]string{"true"}).Sync(t.Context())
+	require.NoError(t, err)
+	bridge, err := net.InterfaceByName(running(t).Network + "0")
+	require.NoError(t, err)
+	addresses, err := bridge.Addrs()
+	require.NoError(t, err)
+	require.NotEmpty(t, addresses)
+	ip, _, err := net.ParseCIDR(addresses[0].String())
+	require.NoError(t, err)
+	listener, err := net.Listen("tcp", net.JoinHostPort(ip.String(), "0"))
+	require.NoError(t, err)
+	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}}
+	server.Start()
+	t.Cleanup(server.Close)
+	return server.URL
 }
 
 // closeClient ends the shared session, and what runs in it; the next test that wants one gets a new one.

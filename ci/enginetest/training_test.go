@@ -5,9 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -350,24 +348,6 @@ func TestTwoTrainingsAtOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, entries, 2, "both versions are kept")
 	require.NotEmpty(t, champion(t, kept, "good").Version)
-}
-
-// reachable starts a server that containers reach, on this machine's side of the engine's network.
-func reachable(t *testing.T, handler http.Handler) (url string) {
-	t.Helper()
-	bridge, err := net.InterfaceByName(running(t).Network + "0")
-	require.NoError(t, err)
-	addresses, err := bridge.Addrs()
-	require.NoError(t, err)
-	require.NotEmpty(t, addresses)
-	ip, _, err := net.ParseCIDR(addresses[0].String())
-	require.NoError(t, err)
-	listener, err := net.Listen("tcp", net.JoinHostPort(ip.String(), "0"))
-	require.NoError(t, err)
-	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}}
-	server.Start()
-	t.Cleanup(server.Close)
-	return server.URL
 }
 
 func TestTablesFromTheWeb(t *testing.T) {

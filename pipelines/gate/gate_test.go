@@ -3,9 +3,6 @@ package gate
 import (
 	"crypto/ed25519"
 	"crypto/rand"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -186,46 +183,6 @@ func TestApproval(t *testing.T) {
 	require.ErrorContains(t, err, "can't hold for 192h")
 	_, err = NewStatement(production("api:latest"), time.Hour)
 	require.ErrorContains(t, err, "has no digest")
-}
-
-// An approval that ssh-keygen signed is as good, and ssh-keygen takes one of ours.
-func TestApprovalIsOpenSSHs(t *testing.T) {
-	t.Parallel()
-	if _, err := exec.LookPath("ssh-keygen"); err != nil {
-		t.Skip("no ssh-keygen on this machine; the container in which this project tests itself has it")
-	}
-	dir := t.TempDir()
-	run := func(stdin string, argv ...string) {
-		cmd := exec.Command(argv[0], argv[1:]...)
-		cmd.Dir, cmd.Stdin = dir, strings.NewReader(stdin)
-		out, err := cmd.CombinedOutput()
-		require.NoError(t, err, string(out))
-	}
-	run("", "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ada", "-f", "key")
-	public, err := os.ReadFile(filepath.Join(dir, "key.pub"))
-	require.NoError(t, err)
-	s, err := NewStatement(production(api), time.Hour)
-	require.NoError(t, err)
-	text, err := s.Text()
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "approval"), text, 0o600))
-	run("", "ssh-keygen", "-q", "-Y", "sign", "-n", "millrace-approval", "-f", "key", "approval")
-	signature, err := os.ReadFile(filepath.Join(dir, "approval.sig"))
-	require.NoError(t, err)
-	approvers := []Approver{{Name: "Ada", Key: string(public)}}
-	_, who, err := Verify(append(text, signature...), approvers)
-	require.NoError(t, err)
-	require.Equal(t, "Ada", who.Name)
-
-	private, err := os.ReadFile(filepath.Join(dir, "key"))
-	require.NoError(t, err)
-	signer, err := ssh.ParsePrivateKey(private)
-	require.NoError(t, err)
-	ours, err := Sign(s, signer)
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "ours.sig"), ours[len(text):], 0o600))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "signers"), []byte("ada "+string(public)), 0o600))
-	run(string(text), "ssh-keygen", "-Y", "verify", "-n", "millrace-approval", "-f", "signers", "-I", "ada", "-s", "ours.sig")
 }
 
 func TestAllConditionsAreNamed(t *testing.T) {
