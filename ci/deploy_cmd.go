@@ -22,8 +22,13 @@ import (
 
 // deliveryFlags say how environments are deployed to.
 type deliveryFlags struct {
-	Ephemeral bool          `help:"Deploy to a throw-away cluster that this run starts, instead of the environments' own."`
-	Wait      time.Duration `default:"10m" help:"How long another run that deploys to the environment is waited for; 0 is not at all (default: 10m)."`
+	Ephemeral bool `help:"Deploy to a throw-away cluster that this run starts, instead of the environments' own."`
+	waitFlag
+}
+
+// waitFlag says for how long an environment may be somebody else's.
+type waitFlag struct {
+	Wait time.Duration `default:"10m" placeholder:"TIME" help:"How long another run that deploys to the environment is waited for; 0 is not at all (default: 10m)."`
 }
 
 // delivery gathers what the nodes that deploy have to know. c is nil for a plan.
@@ -99,7 +104,7 @@ func holder(ref host.Ref) string {
 }
 
 // noWait turns a wait of the command line into one of the library, to which 0 is the default.
-func (f deliveryFlags) noWait() time.Duration {
+func (f waitFlag) noWait() time.Duration {
 	if f.Wait <= 0 {
 		return -1
 	}
@@ -113,14 +118,62 @@ func (p *pipeline) talk(s *streams) {
 	}
 }
 
-type deployCmd struct {
-	pipeline
+// environmentArg names the environment that a command is about.
+type environmentArg struct {
 	Environment string `arg:"" help:"Environment, as millrace.yaml names it."`
 }
 
+// environmentStep is what the commands that run one step in an environment's cluster have in common.
+type environmentStep struct {
+	environmentArg
+	sourceFlags `group:"Source:"`
+	stepFlags   `group:"How it runs:"`
+}
+
+func (e environmentStep) pipeline() *pipeline {
+	return &pipeline{sourceFlags: e.sourceFlags, runFlags: runFlags{stepFlags: e.stepFlags}}
+}
+
+// environmentLook is what the commands that only look at an environment have in common.
+type environmentLook struct {
+	environmentArg
+	JSON        bool `name:"json" help:"Print JSON."`
+	sourceFlags `group:"Source:"`
+	lookFlags   `group:"How it runs:"`
+}
+
+func (e environmentLook) pipeline() *pipeline {
+	return &pipeline{sourceFlags: e.sourceFlags, runFlags: e.runFlags()}
+}
+
+// lookFlags say how something is looked at with an engine.
+type lookFlags struct {
+	Out string `placeholder:"DIR" help:"Folder for the engine's log, engine.log."`
+	engineFlag
+	verboseFlag
+}
+
+func (f lookFlags) runFlags() runFlags {
+	return runFlags{stepFlags: stepFlags{Out: f.Out, engineFlag: f.engineFlag, verboseFlag: f.verboseFlag}}
+}
+
+type deployCmd struct {
+	environmentArg
+	sourceFlags   `group:"Source:"`
+	refFlags      `group:"What the run is for:"`
+	registryFlags `group:"Where images go:"`
+	deliveryFlags `group:"Where it is deployed:"`
+	stepFlags     `group:"How it runs:"`
+	shellFlag     `group:"How it runs:"`
+}
+
 func (c *deployCmd) Run(ctx context.Context, s *streams) error {
+	p := &pipeline{
+		sourceFlags: c.sourceFlags, refFlags: c.refFlags, registryFlags: c.registryFlags, deliveryFlags: c.deliveryFlags,
+		runFlags: runFlags{stepFlags: c.stepFlags, shellFlag: c.shellFlag}, again: []string{"deploy", c.Environment},
+	}
 	if c.DryRun {
-		return c.look(ctx, s, func(ctx context.Context, in pipelines.Inputs) error {
+		return p.look(ctx, s, func(ctx context.Context, in pipelines.Inputs) error {
 			rollout, err := pipelines.DeployDryRun(ctx, in, c.Environment)
 			if err != nil {
 				return err
@@ -144,52 +197,55 @@ func (c *deployCmd) Run(ctx context.Context, s *streams) error {
 		in, wrong = pipelines.DeployAnyway(in, c.Environment)
 		return cicd(in)
 	}
-	ready, err := c.prepare(ctx)
+	ready, err := p.prepare(ctx)
 	if err != nil {
 		return err
 	}
 	if build(ready.inputs(nil, "")); wrong != nil {
 		return wrong
 	}
-	c.again = []string{"deploy", c.Environment}
-	return c.execute(ctx, s, build, graph.Only("deploy-"+c.Environment))
+	return p.execute(ctx, s, build, graph.Only("deploy-"+c.Environment))
 }
 
 type rollbackCmd struct {
-	pipeline
-	Environment string `arg:"" help:"Environment, as millrace.yaml names it."`
-	ToRevision  int    `placeholder:"N" help:"Revision to go back to (default: the one before the present)."`
+	environmentStep
+	ToRevision int `placeholder:"N" help:"Revision to go back to (default: the one before the present)."`
+	waitFlag   `group:"How it runs:"`
 }
 
 func (c *rollbackCmd) Run(ctx context.Context, s *streams) error {
-	c.again = []string{"rollback", c.Environment}
+	p := c.pipeline()
+	p.waitFlag = c.waitFlag
+	p.again = []string{"rollback", c.Environment}
 	if c.ToRevision > 0 {
-		c.again = append(c.again, "--to-revision", strconv.Itoa(c.ToRevision))
+		p.again = append(p.again, "--to-revision", strconv.Itoa(c.ToRevision))
 	}
-	return c.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) {
+	return p.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) {
 		return pipelines.Rollback(in, c.Environment, c.ToRevision)
 	})
 }
 
 type promoteCmd struct {
-	pipeline
-	From string `required:"" placeholder:"ENV" help:"Environment whose images are taken, by digest."`
-	To   string `required:"" placeholder:"ENV" help:"Environment to deploy to."`
+	From        string `required:"" placeholder:"ENV" help:"Environment whose images are taken, by digest."`
+	To          string `required:"" placeholder:"ENV" help:"Environment to deploy to."`
+	sourceFlags `group:"Source:"`
+	refFlags    `group:"What the run is for:"`
+	stepFlags   `group:"How it runs:"`
+	waitFlag    `group:"How it runs:"`
 }
 
 func (c *promoteCmd) Run(ctx context.Context, s *streams) error {
-	c.again = []string{"promote", "--from", c.From, "--to", c.To}
-	return c.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) { return pipelines.Promote(in, c.From, c.To) })
+	p := &pipeline{
+		sourceFlags: c.sourceFlags, refFlags: c.refFlags, deliveryFlags: deliveryFlags{waitFlag: c.waitFlag},
+		runFlags: runFlags{stepFlags: c.stepFlags}, again: []string{"promote", "--from", c.From, "--to", c.To},
+	}
+	return p.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) { return pipelines.Promote(in, c.From, c.To) })
 }
 
-type historyCmd struct {
-	pipeline
-	Environment string `arg:"" help:"Environment, as millrace.yaml names it."`
-	JSON        bool   `name:"json" help:"Print JSON."`
-}
+type historyCmd struct{ environmentLook }
 
 func (c *historyCmd) Run(ctx context.Context, s *streams) error {
-	return c.look(ctx, s, func(ctx context.Context, in pipelines.Inputs) error {
+	return c.pipeline().look(ctx, s, func(ctx context.Context, in pipelines.Inputs) error {
 		at, err := pipelines.EnvironmentOf(ctx, in, c.Environment)
 		if err != nil {
 			return err
@@ -206,14 +262,10 @@ func (c *historyCmd) Run(ctx context.Context, s *streams) error {
 	})
 }
 
-type statusCmd struct {
-	pipeline
-	Environment string `arg:"" help:"Environment, as millrace.yaml names it."`
-	JSON        bool   `name:"json" help:"Print JSON."`
-}
+type statusCmd struct{ environmentLook }
 
 func (c *statusCmd) Run(ctx context.Context, s *streams) error {
-	return c.look(ctx, s, func(ctx context.Context, in pipelines.Inputs) error {
+	return c.pipeline().look(ctx, s, func(ctx context.Context, in pipelines.Inputs) error {
 		at, err := pipelines.EnvironmentOf(ctx, in, c.Environment)
 		if err != nil {
 			return err

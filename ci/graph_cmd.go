@@ -56,25 +56,36 @@ func (c *runCmd) Run(ctx context.Context, s *streams) error {
 	return c.execute(ctx, s, cicd, graph.Only(c.Nodes...))
 }
 
-// oneStep is what the commands that run a single step of the graph have in common: they publish nothing.
+// oneStep is what the commands that run a single step of the graph have in common.
 type oneStep struct {
 	sourceFlags `group:"Source:"`
 	refFlags    `group:"What the run is for:"`
-	runFlags    `group:"How it runs:"`
+	stepFlags   `group:"How it runs:"`
+	shellFlag   `group:"How it runs:"`
 }
 
 func (o oneStep) run(ctx context.Context, s *streams, node string) error {
-	p := pipeline{sourceFlags: o.sourceFlags, refFlags: o.refFlags, runFlags: o.runFlags}
-	return p.execute(ctx, s, cicd, graph.Only(node))
+	return o.pipeline().execute(ctx, s, cicd, graph.Only(node))
+}
+
+func (o oneStep) pipeline() *pipeline {
+	return &pipeline{sourceFlags: o.sourceFlags, refFlags: o.refFlags, runFlags: runFlags{stepFlags: o.stepFlags, shellFlag: o.shellFlag}}
 }
 
 type lintCmd struct{ oneStep }
 
 func (c *lintCmd) Run(ctx context.Context, s *streams) error { return c.run(ctx, s, "lint") }
 
-type testCmd struct{ oneStep }
+type testCmd struct {
+	oneStep
+	freshFlag `group:"How it runs:"`
+}
 
-func (c *testCmd) Run(ctx context.Context, s *streams) error { return c.run(ctx, s, "test") }
+func (c *testCmd) Run(ctx context.Context, s *streams) error {
+	p := c.pipeline()
+	p.freshFlag = c.freshFlag
+	return p.execute(ctx, s, cicd, graph.Only("test"))
+}
 
 type securityCmd struct{ oneStep }
 
@@ -84,12 +95,20 @@ type buildCmd struct{ oneStep }
 
 func (c *buildCmd) Run(ctx context.Context, s *streams) error { return c.run(ctx, s, "build") }
 
-type publishCmd struct{ pipeline }
+type publishCmd struct {
+	oneStep
+	registryFlags `group:"Where images go:"`
+}
+
+func (c *publishCmd) pipeline() *pipeline {
+	p := c.oneStep.pipeline()
+	p.registryFlags, p.again = c.registryFlags, []string{"publish"}
+	return p
+}
 
 func (c *publishCmd) Run(ctx context.Context, s *streams) error {
 	// Whoever types "publish" wants it published.
-	c.again = []string{"publish"}
-	return c.execute(ctx, s, func(in pipelines.Inputs) *graph.Graph { return cicd(pipelines.PublishAnyway(in)) }, graph.Only("publish"))
+	return c.pipeline().execute(ctx, s, func(in pipelines.Inputs) *graph.Graph { return cicd(pipelines.PublishAnyway(in)) }, graph.Only("publish"))
 }
 
 type planCmd struct {

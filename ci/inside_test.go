@@ -68,8 +68,7 @@ func TestTheRerunOfANodeHasTheFlagsOfTheRun(t *testing.T) {
 	_, err := parserOf(&c).Parse([]string{"publish"})
 	require.NoError(t, err)
 	require.Equal(t, "ada", c.Publish.RegistryUser)
-	c.Publish.again = []string{"publish"}
-	require.Equal(t, commandLine(self(), []string{"publish"}), c.Publish.rerun("publish"))
+	require.Equal(t, commandLine(self(), []string{"publish"}), c.Publish.pipeline().rerun("publish"))
 }
 
 func TestCommandLine(t *testing.T) {

@@ -52,17 +52,37 @@ type registryFlags struct {
 	RegistryPassword string `name:"registry-password-env" placeholder:"VARIABLE" default:"REGISTRY_PASSWORD" help:"Environment variable that holds the registry's password, never the password itself (default: REGISTRY_PASSWORD)."`
 }
 
-// runFlags say how a graph is run.
-type runFlags struct {
-	Out         string        `placeholder:"DIR" help:"Folder for run.json, summaries and every step's reports."`
-	KeepGoing   bool          `help:"Go on with what a failure does not block, instead of ending the run."`
-	DryRun      bool          `xor:"dry" help:"Only show what would happen."`
-	Interactive bool          `xor:"dry" short:"i" help:"After a failure, open a shell in the container of the step that failed."`
-	Fresh       bool          `help:"Run the tests again even if nothing changed since they last ran."`
-	Parallelism int           `default:"0" placeholder:"N" help:"Nodes at a time (default: no bound)."`
-	Timeout     time.Duration `default:"2h" placeholder:"TIME" help:"End the run after this time (default: 2h)."`
+// stepFlags say how one step is run.
+type stepFlags struct {
+	Out     string        `placeholder:"DIR" help:"Folder for run.json, summaries and every step's reports."`
+	DryRun  bool          `xor:"dry" help:"Only show what would happen."`
+	Timeout time.Duration `default:"2h" placeholder:"TIME" help:"End the run after this time (default: 2h)."`
 	engineFlag
 	verboseFlag
+}
+
+// shellFlag is for steps that have a container to look into.
+type shellFlag struct {
+	Interactive bool `xor:"dry" short:"i" help:"After a failure, open a shell in the container of the step that failed."`
+}
+
+// freshFlag is for what runs tests.
+type freshFlag struct {
+	Fresh bool `help:"Run the tests again even if nothing changed since they last ran."`
+}
+
+// parallelFlag is for graphs with nodes side by side.
+type parallelFlag struct {
+	Parallelism int `default:"0" placeholder:"N" help:"Nodes at a time (default: no bound)."`
+}
+
+// runFlags say how a whole graph is run.
+type runFlags struct {
+	stepFlags
+	KeepGoing bool `help:"Go on with what a failure does not block, instead of ending the run."`
+	shellFlag
+	freshFlag
+	parallelFlag
 }
 
 // verboseFlag shows the engine's own words.

@@ -36,12 +36,17 @@ type tablesFlag struct {
 }
 
 type trainingCmd struct {
-	pipeline
 	storeFlags
 	mlflowFlag
 	tablesFlag
-	Model []string `placeholder:"NAME" help:"Train only these models."`
-	selection
+	Model         []string `placeholder:"NAME" help:"Train only these models."`
+	Only          []string `placeholder:"NODE" help:"Run only these nodes and those whose output they need, such as validate, train-MODEL, gate-MODEL or register-MODEL; --dry-run lists all of them."`
+	Skip          []string `placeholder:"NODE" help:"Leave these nodes out."`
+	sourceFlags   `group:"Source:"`
+	refFlags      `group:"What the run is for:"`
+	registryFlags `group:"Where images go:"`
+	stepFlags     `group:"How it runs:"`
+	parallelFlag  `group:"How it runs:"`
 }
 
 func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
@@ -64,9 +69,12 @@ func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
 		}
 		return pipelines.Training(in).Graph
 	}
-	// One model's failure must not stop the others.
-	c.KeepGoing = true
-	ready, err := c.prepare(ctx)
+	p := &pipeline{
+		sourceFlags: c.sourceFlags, refFlags: c.refFlags, registryFlags: c.registryFlags,
+		// One model's failure must not stop the others.
+		runFlags: runFlags{stepFlags: c.stepFlags, parallelFlag: c.parallelFlag, KeepGoing: true},
+	}
+	ready, err := p.prepare(ctx)
 	if err != nil {
 		return err
 	}
@@ -74,7 +82,7 @@ func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
 	if build(ready.inputs(nil, engine.DefaultRegistry)); wrong != nil {
 		return usageError{wrong}
 	}
-	return c.execute(ctx, s, build, c.options()...)
+	return p.execute(ctx, s, build, selection{Only: c.Only, Skip: c.Skip}.options()...)
 }
 
 // trainingClusters returns the clusters of models that are trained on one, as the environment's kubeconfigs say.
