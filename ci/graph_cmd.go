@@ -10,7 +10,7 @@ import (
 
 // selection says which nodes of a graph run.
 type selection struct {
-	Only []string `placeholder:"NODE" help:"Run only these nodes and those whose output they need: lint, test, security, build, coverage, publish, notify. What they only wait for is left out, so publish alone runs no tests."`
+	Only []string `placeholder:"NODE" help:"Run only these nodes and those whose output they need: lint, test, security, build, coverage, publish, deploy-ENV, load-test-ENV, notify; ENV is an environment of millrace.yaml. What they only wait for is left out, so publish alone runs no tests."`
 	Skip []string `placeholder:"NODE" help:"Leave these nodes out."`
 }
 
@@ -40,7 +40,7 @@ func (c *cicdCmd) Run(ctx context.Context, s *streams) error {
 type runCmd struct {
 	pipeline
 	FromFailed bool     `group:"What runs:" help:"Run again what failed in the last run, and what follows it: the run recorded in --out, else the last one on this source. What passed is not run again, unless the source has changed and it comes before."`
-	Nodes      []string `arg:"" optional:"" help:"Nodes to run, and those whose output they need: lint, test, security, build, coverage, publish."`
+	Nodes      []string `arg:"" optional:"" help:"Nodes to run, and those whose output they need: lint, test, security, build, coverage, publish, deploy-ENV, load-test-ENV, notify; ENV is an environment of millrace.yaml."`
 }
 
 func (c *runCmd) Run(ctx context.Context, s *streams) error {

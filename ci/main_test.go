@@ -217,6 +217,14 @@ func TestHelpListsTheFlagsThatDoSomething(t *testing.T) {
 	}
 }
 
+func TestHelpNamesTheNodesOfEnvironments(t *testing.T) {
+	for _, command := range []string{"ci-cd", "plan", "run"} {
+		status, stdout, _ := call(command, "--help")
+		require.Zero(t, status)
+		require.Contains(t, strings.Join(strings.Fields(stdout), " "), "publish, deploy-ENV, load-test-ENV, notify; ENV is an environment of millrace.yaml", command)
+	}
+}
+
 // listed matches the lines of a help that a flag begins.
 var listed = regexp.MustCompile(`(?m)^ +(?:-\w, )?(--[a-z-]+)`)
 
