@@ -111,10 +111,15 @@ func (f waitFlag) noWait() time.Duration {
 	return f.Wait
 }
 
-// talk has what the nodes do told in the log, where there is no terminal.
+// talk has what the nodes do told: in the display of the run, and where there is none, in the log.
 func (p *pipeline) talk(s *streams) {
-	if terminalWidth(s.stderr) == 0 {
-		p.tell = func(node, text string) { fmt.Fprintf(s.stderr, "%s: %s\n", node, text) }
+	p.tell = func(node, text string) {
+		switch {
+		case p.show != nil:
+			p.show.say(node, text)
+		case terminalWidth(s.stderr) == 0:
+			fmt.Fprintf(s.stderr, "%s: %s\n", node, text)
+		}
 	}
 }
 

@@ -102,8 +102,10 @@ type pipeline struct {
 	again []string
 	// last is the run that this one takes up, if it does.
 	last *lastRun
-	// tell is told what a node does; nil on a terminal, whose live display has no room for it.
+	// tell is told what a node does.
 	tell func(node, text string)
+	// show is the display of the run that goes on; nil while none does.
+	show *display
 }
 
 // prepared is a pipeline whose flags, configuration and place are known. No engine has been asked for anything yet.
@@ -402,9 +404,9 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 	chosen.Prefetch(ctx, pipelines.References(p.project, func(node string) bool {
 		return slices.ContainsFunc(plan.Nodes, func(n graph.PlanNode) bool { return n.Name == node && n.Skip == "" })
 	}))
-	show := newDisplay(s, plan, chosen)
-	result := g.Run(ctx, append(options, graph.Observe(show.observe))...)
-	show.close()
+	p.show = newDisplay(s, plan, chosen)
+	result := g.Run(ctx, append(options, graph.Observe(p.show.observe))...)
+	p.show.close()
 
 	record := pipelines.NewRun(result, p.ref, report.Engine{Kind: string(chosen.Kind), Version: chosen.Version})
 	patience, stop := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // it has been answered long ago, or never will
