@@ -270,7 +270,8 @@ func (c *historyCmd) Run(ctx context.Context, s *streams) error {
 type statusCmd struct{ environmentLook }
 
 func (c *statusCmd) Run(ctx context.Context, s *streams) error {
-	return c.pipeline().look(ctx, s, func(ctx context.Context, in pipelines.Inputs) error {
+	p := c.pipeline()
+	return p.look(ctx, s, func(ctx context.Context, in pipelines.Inputs) error {
 		at, err := pipelines.EnvironmentOf(ctx, in, c.Environment)
 		if err != nil {
 			return err
@@ -279,6 +280,7 @@ func (c *statusCmd) Run(ctx context.Context, s *streams) error {
 		if err != nil {
 			return err
 		}
+		state.Revert = p.command("rollback", c.Environment)
 		if c.JSON {
 			return printJSON(s, state)
 		}

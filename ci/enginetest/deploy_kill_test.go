@@ -150,7 +150,8 @@ func TestDeployIsKilled(t *testing.T) {
 			good := p.folder(settings("app", "")+workload("app", appImage(t, "3")), "")
 			status := ci(t, good, []string{"status", "test"}, kubeconfig)
 			require.Zero(t, status.code)
-			require.Contains(t, status.stdout, "INTERRUPTED: revision 2")
+			require.True(t, strings.HasPrefix(status.stdout, "INTERRUPTED: revision 2"), status.stdout)
+			require.Contains(t, status.stdout, program+" rollback test --source "+good)
 
 			if test.rollback {
 				back := ci(t, good, []string{"rollback", "test"}, kubeconfig)
