@@ -405,8 +405,16 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 		return slices.ContainsFunc(plan.Nodes, func(n graph.PlanNode) bool { return n.Name == node && n.Skip == "" })
 	}))
 	p.show = newDisplay(s, plan, chosen)
-	result := g.Run(ctx, append(options, graph.Observe(p.show.observe))...)
+	result := g.Run(ctx, append(options, graph.Observe(func(e graph.Event) {
+		// What is no verdict is not shown as one: it is said as a mistake, below.
+		if len(plan.Nodes) > 1 || pipelines.Mistaken(&graph.Result{Nodes: []graph.Record{e.Record}}) == nil {
+			p.show.observe(e)
+		}
+	}))...)
 	p.show.close()
+	if err := pipelines.Mistaken(result); err != nil {
+		return err // as of any mistake in a command line, nothing is recorded, and to run it again would not help
+	}
 
 	record := pipelines.NewRun(result, p.ref, report.Engine{Kind: string(chosen.Kind), Version: chosen.Version})
 	patience, stop := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // it has been answered long ago, or never will

@@ -263,6 +263,20 @@ func Rollback(in Inputs, environment string, to int) (*graph.Graph, error) {
 	return g, nil
 }
 
+// Mistaken returns what was wrong with the request of a run, where the only step found that out before it did anything: that there
+// is no release to roll back to, for example. Such a run has no verdict: neither code nor machinery is at fault. Nil where nothing is.
+func Mistaken(result *graph.Result) error {
+	if len(result.Nodes) != 1 {
+		return nil
+	}
+	var revision *kube.RevisionError
+	var environment *EnvironmentError
+	if err := result.Nodes[0].Err; errors.As(err, &revision) || errors.As(err, &environment) {
+		return err
+	}
+	return nil
+}
+
 // DeployDryRun says what a deploy to an environment would change. It builds and publishes nothing: where the run would put in an
 // image of its own, the one that runs is left.
 func DeployDryRun(ctx context.Context, in Inputs, environment string) (kube.Rollout, error) {

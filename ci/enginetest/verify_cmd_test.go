@@ -73,7 +73,23 @@ environments:
 	require.Contains(t, early.stdout, "nothing runs in staging that could be promoted: deploy there first")
 	require.Contains(t, early.stdout, "run it again: "+program+" promote --from staging --to production --source ")
 
+	// To roll back what is not there is a mistake, which is not made good by doing it again.
+	for _, environment := range []string{"staging", "production"} {
+		nothing := ci(t, dir, []string{"rollback", environment}, env)
+		require.Equal(t, 2, nothing.code)
+		require.Empty(t, nothing.stdout)
+		require.Contains(t, nothing.stderr, "ci: nothing is deployed to "+environment+", so that there is nothing to roll back")
+		require.Nil(t, nothing.run)
+	}
+	write("nowhere.yaml", "environments: [{name: staging, namespace: nowhere}]\n")
+	nowhere := ci(t, dir, []string{"rollback", "staging", "--config", filepath.Join(dir, "nowhere.yaml")}, env)
+	require.Equal(t, 2, nowhere.code)
+	require.Contains(t, nowhere.stderr, "the namespace nowhere of staging does not exist in that cluster")
+	require.NotContains(t, nowhere.stdout+nowhere.stderr, "again")
 	require.Zero(t, ci(t, dir, append([]string{"deploy", "staging"}, commit...), env).code)
+	first := ci(t, dir, []string{"rollback", "staging"}, env)
+	require.Equal(t, 2, first.code)
+	require.Contains(t, first.stderr, "staging has no release before revision 1 that came up")
 	runs := kubectl(t, "--namespace", p.namespace, "get", "deployment", "app", "--output", "jsonpath={.spec.template.spec.containers[0].image}")
 	require.Contains(t, runs, "@sha256:")
 
