@@ -177,6 +177,7 @@ func (c *deployCmd) Run(ctx context.Context, s *streams) error {
 		sourceFlags: c.sourceFlags, refFlags: c.refFlags, registryFlags: c.registryFlags, deliveryFlags: c.deliveryFlags,
 		runFlags: runFlags{stepFlags: c.stepFlags, shellFlag: c.shellFlag}, again: []string{"deploy", c.Environment},
 	}
+	p.ask("deploy "+c.Environment, "deploy-"+c.Environment)
 	if c.DryRun {
 		return p.look(ctx, s, func(ctx context.Context, in pipelines.Inputs) error {
 			rollout, err := pipelines.DeployDryRun(ctx, in, c.Environment)
@@ -222,6 +223,7 @@ func (c *rollbackCmd) Run(ctx context.Context, s *streams) error {
 	p := c.pipeline()
 	p.waitFlag = c.waitFlag
 	p.again = []string{"rollback", c.Environment}
+	p.ask("rollback "+c.Environment, "rollback-"+c.Environment)
 	if c.ToRevision > 0 {
 		p.again = append(p.again, "--to-revision", strconv.Itoa(c.ToRevision))
 	}
@@ -244,6 +246,7 @@ func (c *promoteCmd) Run(ctx context.Context, s *streams) error {
 		sourceFlags: c.sourceFlags, refFlags: c.refFlags, deliveryFlags: deliveryFlags{waitFlag: c.waitFlag},
 		runFlags: runFlags{stepFlags: c.stepFlags}, again: []string{"promote", "--from", c.From, "--to", c.To},
 	}
+	p.ask(fmt.Sprintf("promote %s to %s", c.From, c.To), "promote-"+c.To)
 	return p.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) { return pipelines.Promote(in, c.From, c.To) })
 }
 

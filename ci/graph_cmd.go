@@ -34,6 +34,7 @@ type cicdCmd struct {
 }
 
 func (c *cicdCmd) Run(ctx context.Context, s *streams) error {
+	c.wanted = c.Only
 	return c.execute(ctx, s, cicd, c.options()...)
 }
 
@@ -53,6 +54,7 @@ func (c *runCmd) Run(ctx context.Context, s *streams) error {
 	case len(c.Nodes) == 0:
 		return usagef("name the nodes to run, or add --from-failed; for all of them: %s", c.command("ci-cd"))
 	}
+	c.ask(strings.Join(c.Nodes, ", "), c.Nodes...)
 	return c.execute(ctx, s, cicd, graph.Only(c.Nodes...))
 }
 
@@ -65,7 +67,9 @@ type oneStep struct {
 }
 
 func (o oneStep) run(ctx context.Context, s *streams, node string) error {
-	return o.pipeline().execute(ctx, s, cicd, graph.Only(node))
+	p := o.pipeline()
+	p.ask(node, node)
+	return p.execute(ctx, s, cicd, graph.Only(node))
 }
 
 func (o oneStep) pipeline() *pipeline {
@@ -84,6 +88,7 @@ type testCmd struct {
 func (c *testCmd) Run(ctx context.Context, s *streams) error {
 	p := c.pipeline()
 	p.freshFlag = c.freshFlag
+	p.ask("test", "test")
 	return p.execute(ctx, s, cicd, graph.Only("test"))
 }
 
@@ -103,6 +108,7 @@ type publishCmd struct {
 func (c *publishCmd) pipeline() *pipeline {
 	p := c.oneStep.pipeline()
 	p.registryFlags, p.again = c.registryFlags, []string{"publish"}
+	p.ask("publish", "publish")
 	return p
 }
 

@@ -100,6 +100,9 @@ type pipeline struct {
 
 	// again are the words of the command that runs only the given node again, if they are not "run NODE".
 	again []string
+	// asked is what was asked for, where that is not the whole graph, and wanted are the nodes that were asked for by name.
+	asked  string
+	wanted []string
 	// last is the run that this one takes up, if it does.
 	last *lastRun
 	// tell is told what a node does.
@@ -420,6 +423,7 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 	patience, stop := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // it has been answered long ago, or never will
 	record.Source = fingerprint(patience)
 	stop()
+	skipped := p.tally(&record)
 	if p.Out != "" {
 		if err := writeOut(context.WithoutCancel(ctx), p.Out, record, result); err != nil {
 			// The verdict stands, whatever becomes of the reports.
@@ -435,6 +439,7 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 		fmt.Fprintf(s.stdout, "reports: %s\n", filepath.Join(p.Out, "index.html"))
 	}
 	if result.Verdict.ExitCode() == 0 {
+		p.saySkipped(s, in, skipped)
 		return nil
 	}
 	p.explainImages(ctx, s, chosen.Registry)
@@ -455,6 +460,61 @@ func (p *prepared) shown(record report.Run) report.Run {
 		}
 	}
 	return record
+}
+
+// ask notes what was asked for, and the nodes that it comes down to.
+func (p *pipeline) ask(asked string, nodes ...string) { p.asked, p.wanted = asked, nodes }
+
+// tally makes of the record one of what was asked for, and returns the nodes that were asked for and skipped. A run that has
+// skipped all of them was skipped, whatever they needed has passed.
+func (p *pipeline) tally(record *report.Run) (skipped []report.Node) {
+	record.Asked = p.asked
+	found := 0
+	for _, n := range record.Nodes {
+		if !slices.Contains(p.wanted, n.Name) {
+			continue
+		}
+		if found++; n.Verdict == graph.Skipped {
+			skipped = append(skipped, n)
+		}
+	}
+	if record.Verdict == graph.Passed && found > 0 && len(skipped) == found {
+		record.Verdict = graph.Skipped
+	}
+	return skipped
+}
+
+// saySkipped ends a run with what was asked for and skipped, and why, so that nobody takes it for done.
+func (p *prepared) saySkipped(s *streams, in pipelines.Inputs, skipped []report.Node) {
+	for i, n := range skipped {
+		if i == 0 {
+			fmt.Fprintln(s.stdout)
+		}
+		line := fmt.Sprintf("SKIPPED, although asked for: %s: %s", n.Name, n.Reason)
+		if anyway := p.anyway(in, n.Name); anyway != "" {
+			line += "; whatever the branch: " + anyway
+		}
+		fmt.Fprintln(s.stdout, line)
+	}
+}
+
+// anyway is the command that does what a node of an environment does, whatever the run is for; empty if there is none.
+func (p *prepared) anyway(in pipelines.Inputs, node string) string {
+	if in.Ref.IsPullRequest() || in.Ref.Fork || len(p.again) > 0 {
+		return ""
+	}
+	for _, e := range in.Project.Environments {
+		if _, given := in.Delivery.Clusters[e.Name]; !given {
+			continue
+		}
+		switch node {
+		case "deploy-" + e.Name:
+			return p.command("deploy", e.Name)
+		case "load-test-" + e.Name:
+			return p.command("load-test", e.Name)
+		}
+	}
+	return ""
 }
 
 // hangUp ends the session. With an engine that is gone, that would take for ever.

@@ -82,6 +82,7 @@ func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
 	if build(ready.inputs(nil, engine.DefaultRegistry)); wrong != nil {
 		return usageError{wrong}
 	}
+	p.wanted = c.Only
 	return p.execute(ctx, s, build, selection{Only: c.Only, Skip: c.Skip}.options()...)
 }
 

@@ -12,6 +12,7 @@ type smokeCmd struct{ environmentStep }
 func (c *smokeCmd) Run(ctx context.Context, s *streams) error {
 	p := c.pipeline()
 	p.again = []string{"smoke", c.Environment}
+	p.ask("smoke "+c.Environment, "smoke-"+c.Environment)
 	return p.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) { return pipelines.Smoke(in, c.Environment) })
 }
 
@@ -25,6 +26,7 @@ func (c *loadTestCmd) Run(ctx context.Context, s *streams) error {
 	p := c.pipeline()
 	p.refFlags = c.refFlags
 	p.again = []string{"load-test", c.Environment}
+	p.ask("load-test "+c.Environment, "load-test-"+c.Environment)
 	return p.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) {
 		return pipelines.LoadTest(in, c.Environment, c.Accept)
 	})
