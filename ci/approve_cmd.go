@@ -44,6 +44,7 @@ func (c *approveCmd) Run(ctx context.Context, s *streams) error {
 	}
 	request := pipelines.GateRequest(ready.inputs(nil, ""), c.Environment, c.Image)
 	if len(c.Image) == 0 {
+		p.environments = []string{environment.Gates.From}
 		err := p.look(ctx, s, func(ctx context.Context, in pipelines.Inputs) (err error) {
 			request, err = pipelines.Approvable(ctx, in, c.Environment)
 			return err

@@ -49,22 +49,68 @@ func (p *prepared) delivery(c *dagger.Client, own string) pipelines.Delivery {
 // clusterIn returns the cluster whose kubeconfig an environment variable holds, if it does. Without a client it is empty: a plan
 // only asks whether there is one.
 func clusterIn(c *dagger.Client, secret, variable string) (cluster kube.Cluster, given bool) {
-	kubeconfig := kubeconfigIn(os.Getenv(variable))
-	if kubeconfig == "" || c == nil {
-		return kube.Cluster{}, kubeconfig != ""
+	value := os.Getenv(variable)
+	if value == "" || c == nil {
+		return kube.Cluster{}, value != ""
 	}
+	kubeconfig, _ := kubeconfigIn(value)
 	return kube.HostCluster(c, secret, kubeconfig), true
 }
 
-// kubeconfigIn returns the kubeconfig that a variable holds, or whose file it names.
-func kubeconfigIn(value string) string {
+// kubeconfigIn returns the kubeconfig that a variable holds, or whose file it names, and the file's name.
+func kubeconfigIn(value string) (kubeconfig, file string) {
 	if strings.ContainsAny(value, "\n{") || len(value) > 1024 {
-		return value
+		return value, ""
 	}
 	if text, err := os.ReadFile(value); err == nil {
-		return string(text)
+		return string(text), value
 	}
-	return value
+	return value, ""
+}
+
+// checkKubeconfig says what is wrong with what a variable holds that is to hold a kubeconfig. One that is not set is fine. The value
+// itself is only shown where it is a file's name.
+func checkKubeconfig(variable string) error {
+	value := os.Getenv(variable)
+	if value == "" {
+		return nil
+	}
+	kubeconfig, file := kubeconfigIn(value)
+	err := kube.CheckKubeconfig(kubeconfig)
+	switch {
+	case err == nil:
+		return nil
+	case file != "":
+		return usagef("the file %s, which %s names, is no kubeconfig: %w", file, variable, err)
+	case namesFile(value):
+		return usagef("the file %s, which %s names, can't be read: give the name of a kubeconfig that is there, or its text", value, variable)
+	}
+	return usagef("%s holds no kubeconfig: %w: set it to a kubeconfig's text, raw or in base64, or to the name of its file", variable, err)
+}
+
+// namesFile reports whether a value was meant as a file's name, whether or not there is one.
+func namesFile(value string) bool {
+	rooted := strings.HasPrefix(value, "/") || strings.HasPrefix(value, "./") || strings.HasPrefix(value, "../") || strings.HasPrefix(value, "~/")
+	return rooted && len(value) <= 256 && !strings.ContainsAny(value, "\n{")
+}
+
+// checkKubeconfigs checks those of the environments that a run by that plan asks.
+func (p *prepared) checkKubeconfigs(plan graph.Plan) error {
+	if p.Ephemeral {
+		return nil // their own clusters are not asked
+	}
+	asked := pipelines.EnvironmentsOf(p.project, plan)
+	for _, name := range p.environments {
+		if e, found := p.project.Environment(name); found {
+			asked = append(asked, e)
+		}
+	}
+	for _, e := range asked {
+		if err := checkKubeconfig(e.Variable()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // throwAway starts a cluster for this run alone. It takes images from the embedded engine's own registry, if that is where they are.
@@ -148,7 +194,7 @@ type environmentLook struct {
 }
 
 func (e environmentLook) pipeline() *pipeline {
-	return &pipeline{sourceFlags: e.sourceFlags, runFlags: e.runFlags()}
+	return &pipeline{sourceFlags: e.sourceFlags, runFlags: e.runFlags(), environments: []string{e.Environment}}
 }
 
 // lookFlags say how something is looked at with an engine.
@@ -179,6 +225,7 @@ func (c *deployCmd) Run(ctx context.Context, s *streams) error {
 	}
 	p.ask("deploy "+c.Environment, "deploy-"+c.Environment)
 	if c.DryRun {
+		p.environments = []string{c.Environment}
 		return p.look(ctx, s, func(ctx context.Context, in pipelines.Inputs) error {
 			rollout, err := pipelines.DeployDryRun(ctx, in, c.Environment)
 			if err != nil {
@@ -244,7 +291,7 @@ type promoteCmd struct {
 func (c *promoteCmd) Run(ctx context.Context, s *streams) error {
 	p := &pipeline{
 		sourceFlags: c.sourceFlags, refFlags: c.refFlags, deliveryFlags: deliveryFlags{waitFlag: c.waitFlag},
-		runFlags: runFlags{stepFlags: c.stepFlags}, again: []string{"promote", "--from", c.From, "--to", c.To},
+		runFlags: runFlags{stepFlags: c.stepFlags}, again: []string{"promote", "--from", c.From, "--to", c.To}, environments: []string{c.From},
 	}
 	p.ask(fmt.Sprintf("promote %s to %s", c.From, c.To), "promote-"+c.To)
 	return p.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) { return pipelines.Promote(in, c.From, c.To) })
@@ -303,6 +350,9 @@ func (p *pipeline) look(ctx context.Context, s *streams, do func(context.Context
 	p.talk(s)
 	ready, err := p.prepare(ctx)
 	if err != nil {
+		return err
+	}
+	if err := ready.checkKubeconfigs(graph.Plan{}); err != nil {
 		return err
 	}
 	chosen, err := engine.Choose(ctx, p.Engine, os.Getenv, s.progress())

@@ -92,6 +92,9 @@ func (c *driftCmd) Run(ctx context.Context, s *streams) error {
 		if err := pipelines.CheckRetraining(planned.Inputs); err != nil {
 			return usageError{err}
 		}
+		if err := checkTrainingClusters(ready.project, nil); err != nil {
+			return err
+		}
 	}
 	return p.execute(ctx, s, func(in pipelines.Inputs) *graph.Graph { return pipelines.Drift(inputs(in)).Graph })
 }

@@ -103,6 +103,8 @@ type pipeline struct {
 	// asked is what was asked for, where that is not the whole graph, and wanted are the nodes that were asked for by name.
 	asked  string
 	wanted []string
+	// environments are those whose clusters are asked, besides those that nodes of the graph work on.
+	environments []string
 	// last is the run that this one takes up, if it does.
 	last *lastRun
 	// tell is told what a node does.
@@ -305,7 +307,12 @@ func (p *pipeline) execute(ctx context.Context, s *streams, build func(pipelines
 	if p.DryRun {
 		return ready.plan(ctx, s, build, "text", options...)
 	}
-	if err := check(build(ready.inputs(nil, "")), options...); err != nil {
+	// Whether the engine has a registry of its own, is not known yet.
+	g := build(ready.inputs(nil, engine.DefaultRegistry))
+	if err := check(g, options...); err != nil {
+		return err
+	}
+	if err := ready.checkKubeconfigs(g.Plan(options...)); err != nil {
 		return err
 	}
 	return ready.runGraph(ctx, s, build, options...)
@@ -343,6 +350,9 @@ func (p *prepared) plan(ctx context.Context, s *streams, build func(pipelines.In
 		return err
 	}
 	plan := g.Plan(options...)
+	if err := p.checkKubeconfigs(plan); err != nil {
+		return err
+	}
 	var text string
 	switch format {
 	case "json":

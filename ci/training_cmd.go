@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"dagger.io/dagger"
@@ -17,6 +18,7 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/graph"
 	"github.com/millrace-ci/millrace/pipelines/kube"
 	"github.com/millrace-ci/millrace/pipelines/model"
+	"github.com/millrace-ci/millrace/pipelines/project"
 	"github.com/millrace-ci/millrace/pipelines/store"
 )
 
@@ -82,8 +84,24 @@ func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
 	if build(ready.inputs(nil, engine.DefaultRegistry)); wrong != nil {
 		return usageError{wrong}
 	}
+	if err := checkTrainingClusters(ready.project, c.Model); err != nil {
+		return err
+	}
 	p.wanted = c.Only
 	return p.execute(ctx, s, build, selection{Only: c.Only, Skip: c.Skip}.options()...)
+}
+
+// checkTrainingClusters checks the kubeconfigs of models that are trained on a cluster; of those that are named, if any are.
+func checkTrainingClusters(p *project.Project, named []string) error {
+	for _, m := range p.Models {
+		if !m.OnKubernetes() || len(named) > 0 && !slices.Contains(named, m.Name) {
+			continue
+		}
+		if err := checkKubeconfig(m.Kubernetes.Variable()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // trainingClusters returns the clusters of models that are trained on one, as the environment's kubeconfigs say.

@@ -263,6 +263,29 @@ func Rollback(in Inputs, environment string, to int) (*graph.Graph, error) {
 	return g, nil
 }
 
+// EnvironmentsOf returns the environments whose clusters a run by that plan asks: those that it works on, and those that their gates
+// name.
+func EnvironmentsOf(p *project.Project, plan graph.Plan) []project.Environment {
+	asked := map[string]bool{}
+	for _, n := range plan.Nodes {
+		if n.Skip != "" {
+			continue
+		}
+		for _, e := range p.Environments {
+			for _, does := range []string{deployName(""), loadName(""), "rollback-", "promote-", "smoke-"} {
+				if n.Name != does+e.Name {
+					continue
+				}
+				asked[e.Name] = true
+				if e.Gates != nil {
+					asked[e.Gates.From] = true
+				}
+			}
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(p.Environments), func(e project.Environment) bool { return !asked[e.Name] })
+}
+
 // Mistaken returns what was wrong with the request of a run, where the only step found that out before it did anything: that there
 // is no release to roll back to, for example. Such a run has no verdict: neither code nor machinery is at fault. Nil where nothing is.
 func Mistaken(result *graph.Result) error {

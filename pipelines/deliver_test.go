@@ -88,6 +88,25 @@ func TestDeployAnyway(t *testing.T) {
 	require.EqualError(t, err, `there is no environment "prod": use dev, staging or production`)
 }
 
+func TestEnvironmentsOfAPlan(t *testing.T) {
+	t.Parallel()
+	in := shop(t, host.Ref{Event: host.Push, Branch: "main", SHA: "0123456789"}, "staging", "production")
+	in.Registry.Address = "ghcr.io/acme"
+	in.Project.Environments[2].Gates = &project.Gates{From: "dev"}
+	names := func(plan graph.Plan) (all []string) {
+		for _, e := range pipelines.EnvironmentsOf(in.Project, plan) {
+			all = append(all, e.Name)
+		}
+		return all
+	}
+	g := pipelines.CICD(in).Graph
+	require.Equal(t, []string{"dev", "production"}, names(g.Plan()), "a push to main goes to production, from where its gates say")
+	require.Empty(t, names(g.Plan(graph.Only("lint", "test"))))
+	back, err := pipelines.Rollback(in, "staging", 0)
+	require.NoError(t, err)
+	require.Equal(t, []string{"staging"}, names(back.Plan()))
+}
+
 // That there is nothing to roll back to is a mistake of who asked, unless it is one step of many.
 func TestMistakenRequests(t *testing.T) {
 	t.Parallel()
