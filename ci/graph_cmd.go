@@ -40,7 +40,7 @@ func (c *cicdCmd) Run(ctx context.Context, s *streams) error {
 
 type runCmd struct {
 	pipeline
-	FromFailed bool     `group:"What runs:" help:"Run again what failed in the last run, and what follows it: the run recorded in --out, else the last one on this source. What passed is not run again, unless the source has changed and it comes before."`
+	FromFailed bool     `group:"What runs:" help:"Run again what failed in the last run, and what follows it: the run recorded in --out, else the last one on this source. What passed is not run again, unless the source has changed and it comes before. Outside of a CI host, the run is for the event and ref of the last one."`
 	Nodes      []string `arg:"" optional:"" help:"Nodes to run, and those whose output they need: lint, test, security, build, coverage, publish, deploy-ENV, load-test-ENV, notify; ENV is an environment of millrace.yaml."`
 }
 

@@ -300,7 +300,7 @@ func (p *pipeline) execute(ctx context.Context, s *streams, build func(pipelines
 	}
 	options = append(options, graph.Parallelism(p.Parallelism))
 	if p.last != nil {
-		if err := p.last.open(s, ready, build(ready.inputs(nil, ""))); err != nil {
+		if err := p.last.open(ctx, s, ready, build(ready.inputs(nil, ""))); err != nil {
 			return err
 		}
 	}
