@@ -453,6 +453,7 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 		return nil
 	}
 	p.explainImages(ctx, s, chosen.Registry)
+	p.mend(s, record)
 	p.lookInside(whole, s, chosen, in, result)
 	return verdictError(result.Verdict)
 }
