@@ -22,7 +22,9 @@ import (
 )
 
 type approveCmd struct {
-	pipeline
+	sourceFlags `group:"Source:"`
+	refFlags    `group:"What the run is for:"`
+	lookFlags   `group:"How it runs:"`
 	Environment string        `arg:"" help:"Environment that the images may go to, as millrace.yaml names it."`
 	Image       []string      `placeholder:"REF" help:"Images to approve, each with its digest (default: what runs in the environment that the gates name)."`
 	Key         string        `placeholder:"FILE" help:"Private SSH key to sign with (default: the approvers' key in the SSH agent)."`
@@ -31,7 +33,8 @@ type approveCmd struct {
 
 // Run prints the approval to stdout: give it to the deploy in the environment variable MILLRACE_APPROVAL.
 func (c *approveCmd) Run(ctx context.Context, s *streams) error {
-	ready, err := c.prepare(ctx)
+	p := &pipeline{sourceFlags: c.sourceFlags, refFlags: c.refFlags, runFlags: c.runFlags()}
+	ready, err := p.prepare(ctx)
 	if err != nil {
 		return err
 	}
@@ -41,7 +44,8 @@ func (c *approveCmd) Run(ctx context.Context, s *streams) error {
 	}
 	request := pipelines.GateRequest(ready.inputs(nil, ""), c.Environment, c.Image)
 	if len(c.Image) == 0 {
-		err := c.look(ctx, s, func(ctx context.Context, in pipelines.Inputs) (err error) {
+		p.environments = []string{environment.Gates.From}
+		err := p.look(ctx, s, func(ctx context.Context, in pipelines.Inputs) (err error) {
 			request, err = pipelines.Approvable(ctx, in, c.Environment)
 			return err
 		})

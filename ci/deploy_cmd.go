@@ -22,8 +22,13 @@ import (
 
 // deliveryFlags say how environments are deployed to.
 type deliveryFlags struct {
-	Ephemeral bool          `help:"Deploy to a throw-away cluster that this run starts, instead of the environments' own."`
-	Wait      time.Duration `default:"10m" help:"How long another run that deploys to the environment is waited for; 0 is not at all (default: 10m)."`
+	Ephemeral bool `help:"Deploy to a throw-away cluster that this run starts, instead of the environments' own."`
+	waitFlag
+}
+
+// waitFlag says for how long an environment may be somebody else's.
+type waitFlag struct {
+	Wait time.Duration `default:"10m" placeholder:"TIME" help:"How long another run that deploys to the environment is waited for; 0 is not at all (default: 10m)."`
 }
 
 // delivery gathers what the nodes that deploy have to know. c is nil for a plan.
@@ -44,22 +49,68 @@ func (p *prepared) delivery(c *dagger.Client, own string) pipelines.Delivery {
 // clusterIn returns the cluster whose kubeconfig an environment variable holds, if it does. Without a client it is empty: a plan
 // only asks whether there is one.
 func clusterIn(c *dagger.Client, secret, variable string) (cluster kube.Cluster, given bool) {
-	kubeconfig := kubeconfigIn(os.Getenv(variable))
-	if kubeconfig == "" || c == nil {
-		return kube.Cluster{}, kubeconfig != ""
+	value := os.Getenv(variable)
+	if value == "" || c == nil {
+		return kube.Cluster{}, value != ""
 	}
+	kubeconfig, _ := kubeconfigIn(value)
 	return kube.HostCluster(c, secret, kubeconfig), true
 }
 
-// kubeconfigIn returns the kubeconfig that a variable holds, or whose file it names.
-func kubeconfigIn(value string) string {
+// kubeconfigIn returns the kubeconfig that a variable holds, or whose file it names, and the file's name.
+func kubeconfigIn(value string) (kubeconfig, file string) {
 	if strings.ContainsAny(value, "\n{") || len(value) > 1024 {
-		return value
+		return value, ""
 	}
 	if text, err := os.ReadFile(value); err == nil {
-		return string(text)
+		return string(text), value
 	}
-	return value
+	return value, ""
+}
+
+// checkKubeconfig says what is wrong with what a variable holds that is to hold a kubeconfig. One that is not set is fine. The value
+// itself is only shown where it is a file's name.
+func checkKubeconfig(variable string) error {
+	value := os.Getenv(variable)
+	if value == "" {
+		return nil
+	}
+	kubeconfig, file := kubeconfigIn(value)
+	err := kube.CheckKubeconfig(kubeconfig)
+	switch {
+	case err == nil:
+		return nil
+	case file != "":
+		return usagef("the file %s, which %s names, is no kubeconfig: %w", file, variable, err)
+	case namesFile(value):
+		return usagef("the file %s, which %s names, can't be read: give the name of a kubeconfig that is there, or its text", value, variable)
+	}
+	return usagef("%s holds no kubeconfig: %w: set it to a kubeconfig's text, raw or in base64, or to the name of its file", variable, err)
+}
+
+// namesFile reports whether a value was meant as a file's name, whether or not there is one.
+func namesFile(value string) bool {
+	rooted := strings.HasPrefix(value, "/") || strings.HasPrefix(value, "./") || strings.HasPrefix(value, "../") || strings.HasPrefix(value, "~/")
+	return rooted && len(value) <= 256 && !strings.ContainsAny(value, "\n{")
+}
+
+// checkKubeconfigs checks those of the environments that a run by that plan asks.
+func (p *prepared) checkKubeconfigs(plan graph.Plan) error {
+	if p.Ephemeral {
+		return nil // their own clusters are not asked
+	}
+	asked := pipelines.EnvironmentsOf(p.project, plan)
+	for _, name := range p.environments {
+		if e, found := p.project.Environment(name); found {
+			asked = append(asked, e)
+		}
+	}
+	for _, e := range asked {
+		if err := checkKubeconfig(e.Variable()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // throwAway starts a cluster for this run alone. It takes images from the embedded engine's own registry, if that is where they are.
@@ -99,28 +150,83 @@ func holder(ref host.Ref) string {
 }
 
 // noWait turns a wait of the command line into one of the library, to which 0 is the default.
-func (f deliveryFlags) noWait() time.Duration {
+func (f waitFlag) noWait() time.Duration {
 	if f.Wait <= 0 {
 		return -1
 	}
 	return f.Wait
 }
 
-// talk has what the nodes do told in the log, where there is no terminal.
+// talk has what the nodes do told: in the display of the run, and where there is none, in the log.
 func (p *pipeline) talk(s *streams) {
-	if terminalWidth(s.stderr) == 0 {
-		p.tell = func(node, text string) { fmt.Fprintf(s.stderr, "%s: %s\n", node, text) }
+	p.tell = func(node, text string) {
+		switch {
+		case p.show != nil:
+			p.show.say(node, text)
+		case terminalWidth(s.stderr) == 0:
+			fmt.Fprintf(s.stderr, "%s: %s\n", node, text)
+		}
 	}
 }
 
-type deployCmd struct {
-	pipeline
+// environmentArg names the environment that a command is about.
+type environmentArg struct {
 	Environment string `arg:"" help:"Environment, as millrace.yaml names it."`
 }
 
+// environmentStep is what the commands that run one step in an environment's cluster have in common.
+type environmentStep struct {
+	environmentArg
+	sourceFlags `group:"Source:"`
+	stepFlags   `group:"How it runs:"`
+}
+
+func (e environmentStep) pipeline() *pipeline {
+	return &pipeline{sourceFlags: e.sourceFlags, runFlags: runFlags{stepFlags: e.stepFlags}}
+}
+
+// environmentLook is what the commands that only look at an environment have in common.
+type environmentLook struct {
+	environmentArg
+	JSON        bool `name:"json" help:"Print JSON."`
+	sourceFlags `group:"Source:"`
+	lookFlags   `group:"How it runs:"`
+}
+
+func (e environmentLook) pipeline() *pipeline {
+	return &pipeline{sourceFlags: e.sourceFlags, runFlags: e.runFlags(), environments: []string{e.Environment}}
+}
+
+// lookFlags say how something is looked at with an engine.
+type lookFlags struct {
+	Out string `placeholder:"DIR" help:"Folder for the engine's log, engine.log."`
+	engineFlag
+	verboseFlag
+}
+
+func (f lookFlags) runFlags() runFlags {
+	return runFlags{stepFlags: stepFlags{Out: f.Out, engineFlag: f.engineFlag, verboseFlag: f.verboseFlag}}
+}
+
+type deployCmd struct {
+	environmentArg
+	sourceFlags   `group:"Source:"`
+	refFlags      `group:"What the run is for:"`
+	registryFlags `group:"Where images go:"`
+	deliveryFlags `group:"Where it is deployed:"`
+	stepFlags     `group:"How it runs:"`
+	shellFlag     `group:"How it runs:"`
+}
+
 func (c *deployCmd) Run(ctx context.Context, s *streams) error {
+	p := &pipeline{
+		sourceFlags: c.sourceFlags, refFlags: c.refFlags, registryFlags: c.registryFlags, deliveryFlags: c.deliveryFlags,
+		runFlags: runFlags{stepFlags: c.stepFlags, shellFlag: c.shellFlag}, again: []string{"deploy", c.Environment},
+	}
+	p.ask("deploy "+c.Environment, "deploy-"+c.Environment)
 	if c.DryRun {
-		return c.look(ctx, s, func(ctx context.Context, in pipelines.Inputs) error {
+		p.environments = []string{c.Environment}
+		return p.look(ctx, s, func(ctx context.Context, in pipelines.Inputs) error {
 			rollout, err := pipelines.DeployDryRun(ctx, in, c.Environment)
 			if err != nil {
 				return err
@@ -144,52 +250,57 @@ func (c *deployCmd) Run(ctx context.Context, s *streams) error {
 		in, wrong = pipelines.DeployAnyway(in, c.Environment)
 		return cicd(in)
 	}
-	ready, err := c.prepare(ctx)
+	ready, err := p.prepare(ctx)
 	if err != nil {
 		return err
 	}
 	if build(ready.inputs(nil, "")); wrong != nil {
 		return wrong
 	}
-	c.again = []string{"deploy", c.Environment}
-	return c.execute(ctx, s, build, graph.Only("deploy-"+c.Environment))
+	return p.execute(ctx, s, build, graph.Only("deploy-"+c.Environment))
 }
 
 type rollbackCmd struct {
-	pipeline
-	Environment string `arg:"" help:"Environment, as millrace.yaml names it."`
-	ToRevision  int    `placeholder:"N" help:"Revision to go back to (default: the one before the present)."`
+	environmentStep
+	ToRevision int `placeholder:"N" help:"Revision to go back to (default: the one before the present)."`
+	waitFlag   `group:"How it runs:"`
 }
 
 func (c *rollbackCmd) Run(ctx context.Context, s *streams) error {
-	c.again = []string{"rollback", c.Environment}
+	p := c.pipeline()
+	p.waitFlag = c.waitFlag
+	p.again = []string{"rollback", c.Environment}
+	p.ask("rollback "+c.Environment, "rollback-"+c.Environment)
 	if c.ToRevision > 0 {
-		c.again = append(c.again, "--to-revision", strconv.Itoa(c.ToRevision))
+		p.again = append(p.again, "--to-revision", strconv.Itoa(c.ToRevision))
 	}
-	return c.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) {
+	return p.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) {
 		return pipelines.Rollback(in, c.Environment, c.ToRevision)
 	})
 }
 
 type promoteCmd struct {
-	pipeline
-	From string `required:"" placeholder:"ENV" help:"Environment whose images are taken, by digest."`
-	To   string `required:"" placeholder:"ENV" help:"Environment to deploy to."`
+	From        string `required:"" placeholder:"ENV" help:"Environment whose images are taken, by digest."`
+	To          string `required:"" placeholder:"ENV" help:"Environment to deploy to."`
+	sourceFlags `group:"Source:"`
+	refFlags    `group:"What the run is for:"`
+	stepFlags   `group:"How it runs:"`
+	waitFlag    `group:"How it runs:"`
 }
 
 func (c *promoteCmd) Run(ctx context.Context, s *streams) error {
-	c.again = []string{"promote", "--from", c.From, "--to", c.To}
-	return c.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) { return pipelines.Promote(in, c.From, c.To) })
+	p := &pipeline{
+		sourceFlags: c.sourceFlags, refFlags: c.refFlags, deliveryFlags: deliveryFlags{waitFlag: c.waitFlag},
+		runFlags: runFlags{stepFlags: c.stepFlags}, again: []string{"promote", "--from", c.From, "--to", c.To}, environments: []string{c.From},
+	}
+	p.ask(fmt.Sprintf("promote %s to %s", c.From, c.To), "promote-"+c.To)
+	return p.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) { return pipelines.Promote(in, c.From, c.To) })
 }
 
-type historyCmd struct {
-	pipeline
-	Environment string `arg:"" help:"Environment, as millrace.yaml names it."`
-	JSON        bool   `name:"json" help:"Print JSON."`
-}
+type historyCmd struct{ environmentLook }
 
 func (c *historyCmd) Run(ctx context.Context, s *streams) error {
-	return c.look(ctx, s, func(ctx context.Context, in pipelines.Inputs) error {
+	return c.pipeline().look(ctx, s, func(ctx context.Context, in pipelines.Inputs) error {
 		at, err := pipelines.EnvironmentOf(ctx, in, c.Environment)
 		if err != nil {
 			return err
@@ -206,14 +317,11 @@ func (c *historyCmd) Run(ctx context.Context, s *streams) error {
 	})
 }
 
-type statusCmd struct {
-	pipeline
-	Environment string `arg:"" help:"Environment, as millrace.yaml names it."`
-	JSON        bool   `name:"json" help:"Print JSON."`
-}
+type statusCmd struct{ environmentLook }
 
 func (c *statusCmd) Run(ctx context.Context, s *streams) error {
-	return c.look(ctx, s, func(ctx context.Context, in pipelines.Inputs) error {
+	p := c.pipeline()
+	return p.look(ctx, s, func(ctx context.Context, in pipelines.Inputs) error {
 		at, err := pipelines.EnvironmentOf(ctx, in, c.Environment)
 		if err != nil {
 			return err
@@ -222,6 +330,7 @@ func (c *statusCmd) Run(ctx context.Context, s *streams) error {
 		if err != nil {
 			return err
 		}
+		state.Revert = p.command("rollback", c.Environment)
 		if c.JSON {
 			return printJSON(s, state)
 		}
@@ -241,6 +350,9 @@ func (p *pipeline) look(ctx context.Context, s *streams, do func(context.Context
 	p.talk(s)
 	ready, err := p.prepare(ctx)
 	if err != nil {
+		return err
+	}
+	if err := ready.checkKubeconfigs(graph.Plan{}); err != nil {
 		return err
 	}
 	chosen, err := engine.Choose(ctx, p.Engine, os.Getenv, s.progress())

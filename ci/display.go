@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -60,6 +61,7 @@ type nodeLine struct {
 	skip    string // why it will not run, where that is known beforehand
 	started time.Time
 	retry   string
+	said    string // by the node itself, last
 	record  *graph.Record
 }
 
@@ -138,6 +140,7 @@ func (d *display) observe(e graph.Event) {
 			fmt.Fprintf(d.w, "%s started\n", n.name)
 		}
 	case graph.Retrying:
+		n.said = ""
 		n.retry = fmt.Sprintf("attempt %d failed, trying again: %s", e.Record.Attempts, e.Record.Reason)
 		if d.columns == 0 {
 			fmt.Fprintf(d.w, "%s %s\n", n.name, n.retry)
@@ -150,6 +153,17 @@ func (d *display) observe(e graph.Event) {
 			// The whole reason comes once more, at the end.
 			fmt.Fprintln(d.w, cut(d.ended(n), logColumns))
 		}
+	}
+}
+
+// say shows what a node says of its work: on a terminal behind its line, elsewhere as a line of its own.
+func (d *display) say(node, text string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.columns == 0 {
+		fmt.Fprintf(d.w, "%s: %s\n", node, text)
+	} else if n, shown := d.index[node]; shown {
+		n.said = text
 	}
 }
 
@@ -195,8 +209,8 @@ func (d *display) lines(now time.Time) []string {
 		default:
 			frame := spinner[int(now.UnixMilli()/100)%len(spinner)]
 			line := fmt.Sprintf("%c %-*s  %-12s %7s", frame, d.names, n.name, "running", report.FormatSeconds(now.Sub(n.started).Seconds()))
-			if n.retry != "" {
-				line += "  " + n.retry
+			if now := cmp.Or(n.said, n.retry); now != "" {
+				line += "  " + now
 			}
 			lines = append(lines, line)
 		}

@@ -31,3 +31,24 @@ func TestDisplay(t *testing.T) {
 	d.close()
 	require.Equal(t, "lint started\n✗ lint      failed         1m01s  2 findings\n", b.String())
 }
+
+// What a node says of its work, such as for how long it waits for another run, is seen on a terminal too.
+func TestDisplayShowsWhatNodesSay(t *testing.T) {
+	t.Parallel()
+	plan := graph.Plan{Nodes: []graph.PlanNode{{Name: "deploy"}}}
+	started := graph.Event{Node: "deploy", Kind: graph.Started, Record: graph.Record{Started: time.Now()}}
+	var b bytes.Buffer
+	d := newDisplay(&streams{stderr: &b}, plan, &engine.Engine{})
+	d.observe(started)
+	d.say("deploy", "waiting for up to 10m00s")
+	d.close()
+	require.Equal(t, "deploy started\ndeploy: waiting for up to 10m00s\n", b.String())
+
+	d = newDisplay(&streams{stderr: &b}, plan, &engine.Engine{})
+	d.columns = 80
+	d.observe(started)
+	d.say("deploy", "waiting for up to 10m00s")
+	d.say("nobody", "is not shown")
+	require.Contains(t, d.lines(time.Now())[0], "running         0.0s  waiting for up to 10m00s")
+	d.close()
+}

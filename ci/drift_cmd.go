@@ -20,7 +20,6 @@ import (
 )
 
 type driftCmd struct {
-	pipeline
 	Reference string `placeholder:"TABLE" help:"Table that the model was trained on: a file, a folder of files, a web address, an object s3://, gs:// or az://, or an artifact oci:// (default: millrace.yaml's)."`
 	Current   string `placeholder:"TABLE" help:"Table of today, in the same forms (default: millrace.yaml's)."`
 	Retrain   string `enum:",no,inline,dispatch" default:"" placeholder:"MODE" help:"On critical drift: no, inline (train in this run) or dispatch (ask another system to) (default: millrace.yaml's, else no)."`
@@ -28,12 +27,22 @@ type driftCmd struct {
 	storeFlags
 	mlflowFlag
 	tablesFlag
-	Token string `name:"retrain-token-env" placeholder:"VARIABLE" default:"RETRAIN_TOKEN" help:"Environment variable that holds the token for dispatch, never the token itself (default: RETRAIN_TOKEN)."`
+	Token         string `name:"retrain-token-env" placeholder:"VARIABLE" default:"RETRAIN_TOKEN" help:"Environment variable that holds the token for dispatch, never the token itself (default: RETRAIN_TOKEN)."`
+	sourceFlags   `group:"Source:"`
+	refFlags      `group:"What the run is for:"`
+	registryFlags `group:"Where images go:"`
+	stepFlags     `group:"How it runs:"`
+	KeepGoing     bool `group:"How it runs:" help:"Go on with what a failure does not block, instead of ending the run."`
+	parallelFlag  `group:"How it runs:"`
 }
 
 // Run compares the tables. Paths of the command line are relative to the current folder, those of millrace.yaml to the source.
 func (c *driftCmd) Run(ctx context.Context, s *streams) error {
-	ready, err := c.prepare(ctx)
+	p := &pipeline{
+		sourceFlags: c.sourceFlags, refFlags: c.refFlags, registryFlags: c.registryFlags,
+		runFlags: runFlags{stepFlags: c.stepFlags, KeepGoing: c.KeepGoing, parallelFlag: c.parallelFlag},
+	}
+	ready, err := p.prepare(ctx)
 	if err != nil {
 		return err
 	}
@@ -83,8 +92,11 @@ func (c *driftCmd) Run(ctx context.Context, s *streams) error {
 		if err := pipelines.CheckRetraining(planned.Inputs); err != nil {
 			return usageError{err}
 		}
+		if err := checkTrainingClusters(ready.project, nil); err != nil {
+			return err
+		}
 	}
-	return c.execute(ctx, s, func(in pipelines.Inputs) *graph.Graph { return pipelines.Drift(inputs(in)).Graph })
+	return p.execute(ctx, s, func(in pipelines.Inputs) *graph.Graph { return pipelines.Drift(inputs(in)).Graph })
 }
 
 // table returns where a table comes from, once there is a client.

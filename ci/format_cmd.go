@@ -20,7 +20,7 @@ type formatCmd struct {
 }
 
 func (c *formatCmd) Run(ctx context.Context, s *streams) error {
-	p := prepared{pipeline: &pipeline{sourceFlags: c.sourceFlags, runFlags: runFlags{engineFlag: c.engineFlag, verboseFlag: c.verboseFlag}}}
+	p := prepared{pipeline: &pipeline{sourceFlags: c.sourceFlags, runFlags: lookFlags{engineFlag: c.engineFlag, verboseFlag: c.verboseFlag}.runFlags()}}
 	var err error
 	if p.source, err = c.sourceDir(); err != nil {
 		return err

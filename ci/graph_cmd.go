@@ -10,7 +10,7 @@ import (
 
 // selection says which nodes of a graph run.
 type selection struct {
-	Only []string `placeholder:"NODE" help:"Run only these nodes and those whose output they need: lint, test, security, build, coverage, publish, notify. What they only wait for is left out, so publish alone runs no tests."`
+	Only []string `placeholder:"NODE" help:"Run only these nodes and those whose output they need: lint, test, security, build, coverage, publish, deploy-ENV, load-test-ENV, notify; ENV is an environment of millrace.yaml. What they only wait for is left out, so publish alone runs no tests."`
 	Skip []string `placeholder:"NODE" help:"Leave these nodes out."`
 }
 
@@ -34,13 +34,14 @@ type cicdCmd struct {
 }
 
 func (c *cicdCmd) Run(ctx context.Context, s *streams) error {
+	c.wanted = c.Only
 	return c.execute(ctx, s, cicd, c.options()...)
 }
 
 type runCmd struct {
 	pipeline
-	FromFailed bool     `group:"What runs:" help:"Run again what failed in the last run, and what follows it: the run recorded in --out, else the last one on this source. What passed is not run again, unless the source has changed and it comes before."`
-	Nodes      []string `arg:"" optional:"" help:"Nodes to run, and those whose output they need: lint, test, security, build, coverage, publish."`
+	FromFailed bool     `group:"What runs:" help:"Run again what failed in the last run, and what follows it: the run recorded in --out, else the last one on this source. What passed is not run again, unless the source has changed and it comes before. Outside of a CI host, the run is for the event and ref of the last one."`
+	Nodes      []string `arg:"" optional:"" help:"Nodes to run, and those whose output they need: lint, test, security, build, coverage, publish, deploy-ENV, load-test-ENV, notify; ENV is an environment of millrace.yaml."`
 }
 
 func (c *runCmd) Run(ctx context.Context, s *streams) error {
@@ -53,28 +54,43 @@ func (c *runCmd) Run(ctx context.Context, s *streams) error {
 	case len(c.Nodes) == 0:
 		return usagef("name the nodes to run, or add --from-failed; for all of them: %s", c.command("ci-cd"))
 	}
+	c.ask(strings.Join(c.Nodes, ", "), c.Nodes...)
 	return c.execute(ctx, s, cicd, graph.Only(c.Nodes...))
 }
 
-// oneStep is what the commands that run a single step of the graph have in common: they publish nothing.
+// oneStep is what the commands that run a single step of the graph have in common.
 type oneStep struct {
 	sourceFlags `group:"Source:"`
 	refFlags    `group:"What the run is for:"`
-	runFlags    `group:"How it runs:"`
+	stepFlags   `group:"How it runs:"`
+	shellFlag   `group:"How it runs:"`
 }
 
 func (o oneStep) run(ctx context.Context, s *streams, node string) error {
-	p := pipeline{sourceFlags: o.sourceFlags, refFlags: o.refFlags, runFlags: o.runFlags}
+	p := o.pipeline()
+	p.ask(node, node)
 	return p.execute(ctx, s, cicd, graph.Only(node))
+}
+
+func (o oneStep) pipeline() *pipeline {
+	return &pipeline{sourceFlags: o.sourceFlags, refFlags: o.refFlags, runFlags: runFlags{stepFlags: o.stepFlags, shellFlag: o.shellFlag}}
 }
 
 type lintCmd struct{ oneStep }
 
 func (c *lintCmd) Run(ctx context.Context, s *streams) error { return c.run(ctx, s, "lint") }
 
-type testCmd struct{ oneStep }
+type testCmd struct {
+	oneStep
+	freshFlag `group:"How it runs:"`
+}
 
-func (c *testCmd) Run(ctx context.Context, s *streams) error { return c.run(ctx, s, "test") }
+func (c *testCmd) Run(ctx context.Context, s *streams) error {
+	p := c.pipeline()
+	p.freshFlag = c.freshFlag
+	p.ask("test", "test")
+	return p.execute(ctx, s, cicd, graph.Only("test"))
+}
 
 type securityCmd struct{ oneStep }
 
@@ -84,12 +100,21 @@ type buildCmd struct{ oneStep }
 
 func (c *buildCmd) Run(ctx context.Context, s *streams) error { return c.run(ctx, s, "build") }
 
-type publishCmd struct{ pipeline }
+type publishCmd struct {
+	oneStep
+	registryFlags `group:"Where images go:"`
+}
+
+func (c *publishCmd) pipeline() *pipeline {
+	p := c.oneStep.pipeline()
+	p.registryFlags, p.again = c.registryFlags, []string{"publish"}
+	p.ask("publish", "publish")
+	return p
+}
 
 func (c *publishCmd) Run(ctx context.Context, s *streams) error {
 	// Whoever types "publish" wants it published.
-	c.again = []string{"publish"}
-	return c.execute(ctx, s, func(in pipelines.Inputs) *graph.Graph { return cicd(pipelines.PublishAnyway(in)) }, graph.Only("publish"))
+	return c.pipeline().execute(ctx, s, func(in pipelines.Inputs) *graph.Graph { return cicd(pipelines.PublishAnyway(in)) }, graph.Only("publish"))
 }
 
 type planCmd struct {

@@ -16,6 +16,7 @@ import (
 	"github.com/millrace-ci/millrace/ci/engine"
 	"github.com/millrace-ci/millrace/pipelines"
 	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/report"
 )
 
 // lookInside ends a run that did not pass with the one command that leads on: into the container of the step that failed,
@@ -39,6 +40,21 @@ func (p *prepared) lookInside(ctx context.Context, s *streams, on *engine.Engine
 	}
 	if err := p.open(ctx, s, on, inside, at); err != nil {
 		fmt.Fprintf(s.stderr, "ci: the shell in %s: %v\n", inside.What, err)
+	}
+}
+
+// mend names the command that puts right what black and isort found in a run, if they found anything that it can.
+func (p *pipeline) mend(s *streams, record report.Run) {
+	var tools []string
+	for _, f := range record.Findings() {
+		// What black can't even read has a rule of its own.
+		if f.Rule == f.Tool && (f.Tool == "black" || f.Tool == "isort") && !slices.Contains(tools, f.Tool) {
+			tools = append(tools, f.Tool)
+		}
+	}
+	if len(tools) > 0 {
+		slices.Sort(tools)
+		fmt.Fprintf(s.stdout, "\nmend what %s found: %s\n", strings.Join(tools, " and "), p.command("format"))
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/millrace-ci/millrace/pipelines"
+	"github.com/millrace-ci/millrace/pipelines/report"
 )
 
 // parserOf reads command lines into c.
@@ -68,8 +70,32 @@ func TestTheRerunOfANodeHasTheFlagsOfTheRun(t *testing.T) {
 	_, err := parserOf(&c).Parse([]string{"publish"})
 	require.NoError(t, err)
 	require.Equal(t, "ada", c.Publish.RegistryUser)
-	c.Publish.again = []string{"publish"}
-	require.Equal(t, commandLine(self(), []string{"publish"}), c.Publish.rerun("publish"))
+	require.Equal(t, commandLine(self(), []string{"publish"}), c.Publish.pipeline().rerun("publish"))
+}
+
+func TestWhatFormatMendsNamesIt(t *testing.T) {
+	t.Parallel()
+	black := report.Finding{Tool: "black", Rule: "black", File: "a.py", Message: "would be reformatted"}
+	isort := report.Finding{Tool: "isort", Rule: "isort", File: "a.py", Message: "imports are not sorted or not formatted"}
+	for name, test := range map[string]struct {
+		findings []report.Finding
+		want     string
+	}{
+		"both, of several files": {[]report.Finding{isort, black, isort, black}, "black and isort"},
+		"one of them":            {[]report.Finding{isort, {Tool: "flake8", Rule: "F401"}}, "isort"},
+		"another tool":           {[]report.Finding{{Tool: "flake8", Rule: "F401"}}, ""},
+		"no Python":              {[]report.Finding{{Tool: "black", Rule: "cannot-parse"}}, ""},
+		"nothing":                {nil, ""},
+	} {
+		var stdout bytes.Buffer
+		p := &pipeline{sourceFlags: sourceFlags{Source: "my code", Config: "c.yaml"}}
+		p.mend(&streams{stdout: &stdout}, report.Run{Nodes: []report.Node{{Name: "lint", Details: test.findings}}})
+		want := ""
+		if test.want != "" {
+			want = "\nmend what " + test.want + " found: " + commandLine(self(), []string{"format", "--source", "my code", "--config", "c.yaml"}) + "\n"
+		}
+		require.Equal(t, want, stdout.String(), name)
+	}
 }
 
 func TestCommandLine(t *testing.T) {

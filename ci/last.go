@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/millrace-ci/millrace/ci/engine"
 	"github.com/millrace-ci/millrace/pipelines"
 	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/host"
 	"github.com/millrace-ci/millrace/pipelines/report"
 )
 
@@ -53,8 +55,9 @@ func keep(on *engine.Engine, source string, record report.Run) {
 	_ = write(filepath.Dir(file), filepath.Base(file), data)
 }
 
-// open reads the record of the last run, and says what is wrong with it before anything runs.
-func (l *lastRun) open(s *streams, p *prepared, g *graph.Graph) error {
+// open reads the record of the last run, and says what is wrong with it before anything runs. Where neither flags nor a CI host say
+// what this run is for, it is for what the last one was.
+func (l *lastRun) open(ctx context.Context, s *streams, p *prepared, g *graph.Graph) error {
 	none := fmt.Errorf("there is no record of a run on %s: begin with: %s", p.Source, p.command("ci-cd"))
 	if p.Out != "" {
 		l.file = filepath.Join(p.Out, "run.json")
@@ -79,6 +82,14 @@ func (l *lastRun) open(s *streams, p *prepared, g *graph.Graph) error {
 	if err := l.fits(g.Plan()); err != nil {
 		return err
 	}
+	if p.ref.Host == host.Local && p.Event == "" && p.Ref == "" && l.record.Ref.Event != "" {
+		p.Event, p.Ref = flagsOf(l.record.Ref)
+		if p.ref, err = p.detectRef(ctx, p.source); err != nil {
+			return fmt.Errorf("take the event and the ref from the record of the last run, %s: %w", l.file, err)
+		}
+		fmt.Fprintf(s.stderr, "note: this run is for %q, as the last one was: --event and --ref set it otherwise\n", purpose(l.record.Ref))
+		return nil
+	}
 	now := pipelines.NewRun(&graph.Result{}, p.ref, report.Engine{}).Ref
 	if before, this := purpose(l.record.Ref), purpose(now); before != this {
 		fmt.Fprintf(s.stderr, "note: the last run was for %q, and this one is for %q; --event and --ref set it\n", before, this)
@@ -89,6 +100,23 @@ func (l *lastRun) open(s *streams, p *prepared, g *graph.Graph) error {
 // purpose is what a run is for, whatever the commit: it decides what is published.
 func purpose(ref report.Ref) string {
 	return report.Ref{Event: ref.Event, Branch: ref.Branch, Tag: ref.Tag, PullRequest: ref.PullRequest}.String()
+}
+
+// flagsOf returns --event and --ref as they are given for a run that is for ref.
+func flagsOf(ref report.Ref) (event, name string) {
+	switch {
+	case ref.PullRequest > 0:
+		name = strconv.Itoa(ref.PullRequest)
+	case ref.Event == string(host.Push):
+		name = ref.Branch
+	case ref.Event == string(host.Tag):
+		name = ref.Tag
+	case ref.Tag != "":
+		name = "refs/tags/" + ref.Tag // a short name might be a branch's
+	case ref.Branch != "":
+		name = "refs/heads/" + ref.Branch
+	}
+	return ref.Event, name
 }
 
 // fits checks that the record is one of this graph, and that there is something to do.

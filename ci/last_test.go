@@ -180,6 +180,54 @@ func TestFromFailedAsAPlan(t *testing.T) {
 	require.Contains(t, stderr, `the last run was for "push to main", and this one is for "manual run`)
 }
 
+// On a laptop nothing but the record knows what the last run was for; what is typed, and what a CI host says, goes before.
+func TestFromFailedIsForWhatTheLastRunWas(t *testing.T) {
+	for _, variable := range []string{"GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "CIRCLECI", "BITBUCKET_BUILD_NUMBER", "TF_BUILD", "CI", "CI_SYSTEM_NAME", "JENKINS_URL", "JENKINS_HOME"} {
+		t.Setenv(variable, "")
+	}
+	const held = "only a push to main or develop, or a tag, publishes"
+	for name, test := range map[string]struct {
+		ref     report.Ref
+		args    []string
+		env     map[string]string
+		publish string // why publish does not run; empty if it does
+		note    string
+	}{
+		"a push": {
+			ref:  report.Ref{Event: "push", Branch: "main", SHA: "0123456789abcdef0123456789abcdef01234567", Author: "Ada"},
+			note: `this run is for "push to main", as the last one was: --event and --ref set it otherwise`,
+		},
+		"a tag":          {ref: report.Ref{Event: "tag", Tag: "v1.2.3"}, note: `this run is for "tag v1.2.3"`},
+		"a pull request": {ref: report.Ref{Event: "pull_request", PullRequest: 12}, publish: "pull requests build and don't publish", note: `this run is for "pull request 12"`},
+		"by hand":        {ref: report.Ref{Event: "manual", Branch: "main"}, publish: held, note: `this run is for "manual run on main"`},
+		"another event":  {ref: report.Ref{Event: "push", Branch: "main"}, args: []string{"--event", "manual", "--ref", "main"}, publish: held, note: `the last run was for "push to main", and this one is for "manual run on main"`},
+		"another ref":    {ref: report.Ref{Event: "push", Branch: "main"}, args: []string{"--ref", "develop"}, publish: held, note: `the last run was for "push to main", and this one is for "manual run on develop"`},
+		"a CI host": {
+			ref: report.Ref{Event: "push", Branch: "main"}, publish: held, note: `the last run was for "push to main", and this one is for "push to feature"`,
+			env: map[string]string{"GITLAB_CI": "true", "CI_COMMIT_BRANCH": "feature", "CI_COMMIT_REF_NAME": "feature", "CI_PIPELINE_SOURCE": "push"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for variable, value := range test.env {
+				t.Setenv(variable, value)
+			}
+			out := t.TempDir()
+			last := recorded("ppppue")
+			last.Ref = test.ref
+			last.Nodes[3].Verdict = graph.Failed // so that there is something to run, whatever becomes of publish
+			require.NoError(t, os.WriteFile(filepath.Join(out, "run.json"), must(json.Marshal(last)), 0o644))
+			status, stdout, stderr := call(append([]string{"run", "--from-failed", "--dry-run", "--engine", "embedded", "--source", example, "--out", out}, test.args...)...)
+			require.Zero(t, status, stderr)
+			require.Contains(t, stderr, test.note)
+			if test.publish == "" {
+				require.Regexp(t, `(?m)^.* publish +yes `, stdout)
+			} else {
+				require.Contains(t, stdout, test.publish)
+			}
+		})
+	}
+}
+
 func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)

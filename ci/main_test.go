@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -180,6 +181,52 @@ func TestHelp(t *testing.T) {
 		require.Contains(t, stdout, want)
 	}
 }
+
+// A flag that a command lists does something there: the others' flags only hide the one that is looked for.
+func TestHelpListsTheFlagsThatDoSomething(t *testing.T) {
+	const source, ref = "--source --config", " --event --ref --sha"
+	const registry = " --registry --registry-user --registry-password-env"
+	const look, step = " --out --engine --verbose", " --out --dry-run --timeout --engine --verbose"
+	for command, want := range map[string]string{
+		"format":    source + " --dry-run --engine --verbose",
+		"plan":      source + ref + " --registry --engine --only --skip --format",
+		"lint":      source + ref + step + " --interactive",
+		"test":      source + ref + step + " --interactive --fresh",
+		"security":  source + ref + step + " --interactive",
+		"build":     source + ref + step + " --interactive",
+		"publish":   source + ref + registry + step + " --interactive",
+		"deploy":    source + ref + registry + " --ephemeral --wait" + step + " --interactive",
+		"promote":   source + ref + step + " --wait --from --to",
+		"rollback":  source + step + " --wait --to-revision",
+		"history":   source + look + " --json",
+		"status":    source + look + " --json",
+		"smoke":     source + step,
+		"load-test": source + ref + step + " --accept",
+		"approve":   source + ref + look + " --image --key --valid",
+		"training":  source + ref + registry + step + " --parallelism --only --skip --store --mlflow --data --model",
+		"drift": source + ref + registry + step + " --parallelism --keep-going --store --mlflow --data" +
+			" --reference --current --retrain --state --retrain-token-env",
+	} {
+		status, stdout, _ := call(command, "--help")
+		require.Zero(t, status)
+		var flags []string
+		for _, found := range listed.FindAllStringSubmatch(stdout, -1) {
+			flags = append(flags, found[1])
+		}
+		require.ElementsMatch(t, append(strings.Fields(want), "--help", "--version"), flags, command)
+	}
+}
+
+func TestHelpNamesTheNodesOfEnvironments(t *testing.T) {
+	for _, command := range []string{"ci-cd", "plan", "run"} {
+		status, stdout, _ := call(command, "--help")
+		require.Zero(t, status)
+		require.Contains(t, strings.Join(strings.Fields(stdout), " "), "publish, deploy-ENV, load-test-ENV, notify; ENV is an environment of millrace.yaml", command)
+	}
+}
+
+// listed matches the lines of a help that a flag begins.
+var listed = regexp.MustCompile(`(?m)^ +(?:-\w, )?(--[a-z-]+)`)
 
 func TestTheExitCodeOfAToolIsNotOurs(t *testing.T) {
 	t.Parallel()

@@ -52,17 +52,37 @@ type registryFlags struct {
 	RegistryPassword string `name:"registry-password-env" placeholder:"VARIABLE" default:"REGISTRY_PASSWORD" help:"Environment variable that holds the registry's password, never the password itself (default: REGISTRY_PASSWORD)."`
 }
 
-// runFlags say how a graph is run.
-type runFlags struct {
-	Out         string        `placeholder:"DIR" help:"Folder for run.json, summaries and every step's reports."`
-	KeepGoing   bool          `help:"Go on with what a failure does not block, instead of ending the run."`
-	DryRun      bool          `xor:"dry" help:"Only show what would happen."`
-	Interactive bool          `xor:"dry" short:"i" help:"After a failure, open a shell in the container of the step that failed."`
-	Fresh       bool          `help:"Run the tests again even if nothing changed since they last ran."`
-	Parallelism int           `default:"0" placeholder:"N" help:"Nodes at a time (default: no bound)."`
-	Timeout     time.Duration `default:"2h" placeholder:"TIME" help:"End the run after this time (default: 2h)."`
+// stepFlags say how one step is run.
+type stepFlags struct {
+	Out     string        `placeholder:"DIR" help:"Folder for run.json, summaries and every step's reports."`
+	DryRun  bool          `xor:"dry" help:"Only show what would happen."`
+	Timeout time.Duration `default:"2h" placeholder:"TIME" help:"End the run after this time (default: 2h)."`
 	engineFlag
 	verboseFlag
+}
+
+// shellFlag is for steps that have a container to look into.
+type shellFlag struct {
+	Interactive bool `xor:"dry" short:"i" help:"After a failure, open a shell in the container of the step that failed."`
+}
+
+// freshFlag is for what runs tests.
+type freshFlag struct {
+	Fresh bool `help:"Run the tests again even if nothing changed since they last ran."`
+}
+
+// parallelFlag is for graphs with nodes side by side.
+type parallelFlag struct {
+	Parallelism int `default:"0" placeholder:"N" help:"Nodes at a time (default: no bound)."`
+}
+
+// runFlags say how a whole graph is run.
+type runFlags struct {
+	stepFlags
+	KeepGoing bool `help:"Go on with what a failure does not block, instead of ending the run."`
+	shellFlag
+	freshFlag
+	parallelFlag
 }
 
 // verboseFlag shows the engine's own words.
@@ -80,10 +100,17 @@ type pipeline struct {
 
 	// again are the words of the command that runs only the given node again, if they are not "run NODE".
 	again []string
+	// asked is what was asked for, where that is not the whole graph, and wanted are the nodes that were asked for by name.
+	asked  string
+	wanted []string
+	// environments are those whose clusters are asked, besides those that nodes of the graph work on.
+	environments []string
 	// last is the run that this one takes up, if it does.
 	last *lastRun
-	// tell is told what a node does; nil on a terminal, whose live display has no room for it.
+	// tell is told what a node does.
 	tell func(node, text string)
+	// show is the display of the run that goes on; nil while none does.
+	show *display
 }
 
 // prepared is a pipeline whose flags, configuration and place are known. No engine has been asked for anything yet.
@@ -273,14 +300,19 @@ func (p *pipeline) execute(ctx context.Context, s *streams, build func(pipelines
 	}
 	options = append(options, graph.Parallelism(p.Parallelism))
 	if p.last != nil {
-		if err := p.last.open(s, ready, build(ready.inputs(nil, ""))); err != nil {
+		if err := p.last.open(ctx, s, ready, build(ready.inputs(nil, ""))); err != nil {
 			return err
 		}
 	}
 	if p.DryRun {
 		return ready.plan(ctx, s, build, "text", options...)
 	}
-	if err := check(build(ready.inputs(nil, "")), options...); err != nil {
+	// Whether the engine has a registry of its own, is not known yet.
+	g := build(ready.inputs(nil, engine.DefaultRegistry))
+	if err := check(g, options...); err != nil {
+		return err
+	}
+	if err := ready.checkKubeconfigs(g.Plan(options...)); err != nil {
 		return err
 	}
 	return ready.runGraph(ctx, s, build, options...)
@@ -318,6 +350,9 @@ func (p *prepared) plan(ctx context.Context, s *streams, build func(pipelines.In
 		return err
 	}
 	plan := g.Plan(options...)
+	if err := p.checkKubeconfigs(plan); err != nil {
+		return err
+	}
 	var text string
 	switch format {
 	case "json":
@@ -382,14 +417,23 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 	chosen.Prefetch(ctx, pipelines.References(p.project, func(node string) bool {
 		return slices.ContainsFunc(plan.Nodes, func(n graph.PlanNode) bool { return n.Name == node && n.Skip == "" })
 	}))
-	show := newDisplay(s, plan, chosen)
-	result := g.Run(ctx, append(options, graph.Observe(show.observe))...)
-	show.close()
+	p.show = newDisplay(s, plan, chosen)
+	result := g.Run(ctx, append(options, graph.Observe(func(e graph.Event) {
+		// What is no verdict is not shown as one: it is said as a mistake, below.
+		if len(plan.Nodes) > 1 || pipelines.Mistaken(&graph.Result{Nodes: []graph.Record{e.Record}}) == nil {
+			p.show.observe(e)
+		}
+	}))...)
+	p.show.close()
+	if err := pipelines.Mistaken(result); err != nil {
+		return err // as of any mistake in a command line, nothing is recorded, and to run it again would not help
+	}
 
 	record := pipelines.NewRun(result, p.ref, report.Engine{Kind: string(chosen.Kind), Version: chosen.Version})
 	patience, stop := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // it has been answered long ago, or never will
 	record.Source = fingerprint(patience)
 	stop()
+	skipped := p.tally(&record)
 	if p.Out != "" {
 		if err := writeOut(context.WithoutCancel(ctx), p.Out, record, result); err != nil {
 			// The verdict stands, whatever becomes of the reports.
@@ -405,9 +449,11 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 		fmt.Fprintf(s.stdout, "reports: %s\n", filepath.Join(p.Out, "index.html"))
 	}
 	if result.Verdict.ExitCode() == 0 {
+		p.saySkipped(s, in, skipped)
 		return nil
 	}
 	p.explainImages(ctx, s, chosen.Registry)
+	p.mend(s, record)
 	p.lookInside(whole, s, chosen, in, result)
 	return verdictError(result.Verdict)
 }
@@ -425,6 +471,61 @@ func (p *prepared) shown(record report.Run) report.Run {
 		}
 	}
 	return record
+}
+
+// ask notes what was asked for, and the nodes that it comes down to.
+func (p *pipeline) ask(asked string, nodes ...string) { p.asked, p.wanted = asked, nodes }
+
+// tally makes of the record one of what was asked for, and returns the nodes that were asked for and skipped. A run that has
+// skipped all of them was skipped, whatever they needed has passed.
+func (p *pipeline) tally(record *report.Run) (skipped []report.Node) {
+	record.Asked = p.asked
+	found := 0
+	for _, n := range record.Nodes {
+		if !slices.Contains(p.wanted, n.Name) {
+			continue
+		}
+		if found++; n.Verdict == graph.Skipped {
+			skipped = append(skipped, n)
+		}
+	}
+	if record.Verdict == graph.Passed && found > 0 && len(skipped) == found {
+		record.Verdict = graph.Skipped
+	}
+	return skipped
+}
+
+// saySkipped ends a run with what was asked for and skipped, and why, so that nobody takes it for done.
+func (p *prepared) saySkipped(s *streams, in pipelines.Inputs, skipped []report.Node) {
+	for i, n := range skipped {
+		if i == 0 {
+			fmt.Fprintln(s.stdout)
+		}
+		line := fmt.Sprintf("SKIPPED, although asked for: %s: %s", n.Name, n.Reason)
+		if anyway := p.anyway(in, n.Name); anyway != "" {
+			line += "; whatever the branch: " + anyway
+		}
+		fmt.Fprintln(s.stdout, line)
+	}
+}
+
+// anyway is the command that does what a node of an environment does, whatever the run is for; empty if there is none.
+func (p *prepared) anyway(in pipelines.Inputs, node string) string {
+	if in.Ref.IsPullRequest() || in.Ref.Fork || len(p.again) > 0 {
+		return ""
+	}
+	for _, e := range in.Project.Environments {
+		if _, given := in.Delivery.Clusters[e.Name]; !given {
+			continue
+		}
+		switch node {
+		case "deploy-" + e.Name:
+			return p.command("deploy", e.Name)
+		case "load-test-" + e.Name:
+			return p.command("load-test", e.Name)
+		}
+	}
+	return ""
 }
 
 // hangUp ends the session. With an engine that is gone, that would take for ever.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"dagger.io/dagger"
@@ -17,6 +18,7 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/graph"
 	"github.com/millrace-ci/millrace/pipelines/kube"
 	"github.com/millrace-ci/millrace/pipelines/model"
+	"github.com/millrace-ci/millrace/pipelines/project"
 	"github.com/millrace-ci/millrace/pipelines/store"
 )
 
@@ -36,12 +38,17 @@ type tablesFlag struct {
 }
 
 type trainingCmd struct {
-	pipeline
 	storeFlags
 	mlflowFlag
 	tablesFlag
-	Model []string `placeholder:"NAME" help:"Train only these models."`
-	selection
+	Model         []string `placeholder:"NAME" help:"Train only these models."`
+	Only          []string `placeholder:"NODE" help:"Run only these nodes and those whose output they need, such as validate, train-MODEL, gate-MODEL or register-MODEL; --dry-run lists all of them."`
+	Skip          []string `placeholder:"NODE" help:"Leave these nodes out."`
+	sourceFlags   `group:"Source:"`
+	refFlags      `group:"What the run is for:"`
+	registryFlags `group:"Where images go:"`
+	stepFlags     `group:"How it runs:"`
+	parallelFlag  `group:"How it runs:"`
 }
 
 func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
@@ -64,9 +71,12 @@ func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
 		}
 		return pipelines.Training(in).Graph
 	}
-	// One model's failure must not stop the others.
-	c.KeepGoing = true
-	ready, err := c.prepare(ctx)
+	p := &pipeline{
+		sourceFlags: c.sourceFlags, refFlags: c.refFlags, registryFlags: c.registryFlags,
+		// One model's failure must not stop the others.
+		runFlags: runFlags{stepFlags: c.stepFlags, parallelFlag: c.parallelFlag, KeepGoing: true},
+	}
+	ready, err := p.prepare(ctx)
 	if err != nil {
 		return err
 	}
@@ -74,7 +84,24 @@ func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
 	if build(ready.inputs(nil, engine.DefaultRegistry)); wrong != nil {
 		return usageError{wrong}
 	}
-	return c.execute(ctx, s, build, c.options()...)
+	if err := checkTrainingClusters(ready.project, c.Model); err != nil {
+		return err
+	}
+	p.wanted = c.Only
+	return p.execute(ctx, s, build, selection{Only: c.Only, Skip: c.Skip}.options()...)
+}
+
+// checkTrainingClusters checks the kubeconfigs of models that are trained on a cluster; of those that are named, if any are.
+func checkTrainingClusters(p *project.Project, named []string) error {
+	for _, m := range p.Models {
+		if !m.OnKubernetes() || len(named) > 0 && !slices.Contains(named, m.Name) {
+			continue
+		}
+		if err := checkKubeconfig(m.Kubernetes.Variable()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // trainingClusters returns the clusters of models that are trained on one, as the environment's kubeconfigs say.

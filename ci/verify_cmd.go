@@ -7,25 +7,27 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/graph"
 )
 
-type smokeCmd struct {
-	pipeline
-	Environment string `arg:"" help:"Environment, as millrace.yaml names it."`
-}
+type smokeCmd struct{ environmentStep }
 
 func (c *smokeCmd) Run(ctx context.Context, s *streams) error {
-	c.again = []string{"smoke", c.Environment}
-	return c.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) { return pipelines.Smoke(in, c.Environment) })
+	p := c.pipeline()
+	p.again = []string{"smoke", c.Environment}
+	p.ask("smoke "+c.Environment, "smoke-"+c.Environment)
+	return p.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) { return pipelines.Smoke(in, c.Environment) })
 }
 
 type loadTestCmd struct {
-	pipeline
-	Environment string `arg:"" help:"Environment, as millrace.yaml names it."`
-	Accept      bool   `help:"Make this run the baseline, although it is worse than the one before."`
+	environmentStep
+	refFlags `group:"What the run is for:"`
+	Accept   bool `help:"Make this run the baseline, although it is worse than the one before."`
 }
 
 func (c *loadTestCmd) Run(ctx context.Context, s *streams) error {
-	c.again = []string{"load-test", c.Environment}
-	return c.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) {
+	p := c.pipeline()
+	p.refFlags = c.refFlags
+	p.again = []string{"load-test", c.Environment}
+	p.ask("load-test "+c.Environment, "load-test-"+c.Environment)
+	return p.one(ctx, s, func(in pipelines.Inputs) (*graph.Graph, error) {
 		return pipelines.LoadTest(in, c.Environment, c.Accept)
 	})
 }

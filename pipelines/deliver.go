@@ -263,6 +263,43 @@ func Rollback(in Inputs, environment string, to int) (*graph.Graph, error) {
 	return g, nil
 }
 
+// EnvironmentsOf returns the environments whose clusters a run by that plan asks: those that it works on, and those that their gates
+// name.
+func EnvironmentsOf(p *project.Project, plan graph.Plan) []project.Environment {
+	asked := map[string]bool{}
+	for _, n := range plan.Nodes {
+		if n.Skip != "" {
+			continue
+		}
+		for _, e := range p.Environments {
+			for _, does := range []string{deployName(""), loadName(""), "rollback-", "promote-", "smoke-"} {
+				if n.Name != does+e.Name {
+					continue
+				}
+				asked[e.Name] = true
+				if e.Gates != nil {
+					asked[e.Gates.From] = true
+				}
+			}
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(p.Environments), func(e project.Environment) bool { return !asked[e.Name] })
+}
+
+// Mistaken returns what was wrong with the request of a run, where the only step found that out before it did anything: that there
+// is no release to roll back to, for example. Such a run has no verdict: neither code nor machinery is at fault. Nil where nothing is.
+func Mistaken(result *graph.Result) error {
+	if len(result.Nodes) != 1 {
+		return nil
+	}
+	var revision *kube.RevisionError
+	var environment *EnvironmentError
+	if err := result.Nodes[0].Err; errors.As(err, &revision) || errors.As(err, &environment) {
+		return err
+	}
+	return nil
+}
+
 // DeployDryRun says what a deploy to an environment would change. It builds and publishes nothing: where the run would put in an
 // image of its own, the one that runs is left.
 func DeployDryRun(ctx context.Context, in Inputs, environment string) (kube.Rollout, error) {

@@ -1,6 +1,9 @@
 package pipelines_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -83,6 +86,47 @@ func TestDeployAnyway(t *testing.T) {
 	require.Contains(t, skipped(t, pipelines.CICD(in).Graph, "deploy-dev"), "pull requests get neither")
 	_, err = pipelines.DeployAnyway(shop(t, host.Ref{}), "prod")
 	require.EqualError(t, err, `there is no environment "prod": use dev, staging or production`)
+}
+
+func TestEnvironmentsOfAPlan(t *testing.T) {
+	t.Parallel()
+	in := shop(t, host.Ref{Event: host.Push, Branch: "main", SHA: "0123456789"}, "staging", "production")
+	in.Registry.Address = "ghcr.io/acme"
+	in.Project.Environments[2].Gates = &project.Gates{From: "dev"}
+	names := func(plan graph.Plan) (all []string) {
+		for _, e := range pipelines.EnvironmentsOf(in.Project, plan) {
+			all = append(all, e.Name)
+		}
+		return all
+	}
+	g := pipelines.CICD(in).Graph
+	require.Equal(t, []string{"dev", "production"}, names(g.Plan()), "a push to main goes to production, from where its gates say")
+	require.Empty(t, names(g.Plan(graph.Only("lint", "test"))))
+	back, err := pipelines.Rollback(in, "staging", 0)
+	require.NoError(t, err)
+	require.Equal(t, []string{"staging"}, names(back.Plan()))
+}
+
+// That there is nothing to roll back to is a mistake of who asked, unless it is one step of many.
+func TestMistakenRequests(t *testing.T) {
+	t.Parallel()
+	none := &kube.RevisionError{Problem: "nothing is deployed to staging"}
+	run := func(errs ...error) *graph.Result {
+		g := graph.New("rollback")
+		for i, err := range errs {
+			graph.Add(g, fmt.Sprint("step-", i), func(context.Context) (int, error) { return 0, err })
+		}
+		return g.Run(t.Context())
+	}
+	err := pipelines.Mistaken(run(fmt.Errorf("roll back: %w", none)))
+	require.ErrorIs(t, err, none)
+	var coded interface{ ExitCode() int }
+	require.ErrorAs(t, err, &coded)
+	require.Equal(t, 2, coded.ExitCode())
+	require.Error(t, pipelines.Mistaken(run(&pipelines.EnvironmentError{Problem: "no hour is 25:00"})))
+	require.NoError(t, pipelines.Mistaken(run(nil)))
+	require.NoError(t, pipelines.Mistaken(run(errors.New("connection refused"))))
+	require.NoError(t, pipelines.Mistaken(run(none, nil)))
 }
 
 func TestRollbackAndPromoteNeedClusters(t *testing.T) {

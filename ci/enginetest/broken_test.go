@@ -233,6 +233,8 @@ func TestEachLinter(t *testing.T) {
 		"scores/for_pylint.py": "\"\"\"Pylint.\"\"\"\n\n\ndef collect(item: int, into: list[int] = []) -> list[int]:\n    \"\"\"Collect.\"\"\"\n    return into + [item]\n",
 	}), []string{"lint"})
 	require.Equal(t, 1, got.code)
+	require.True(t, strings.HasPrefix(got.stdout, "lint failed in "), got.stdout)
+	require.Contains(t, got.stdout, "\nmend what black and isort found: "+program+" format --source ")
 	type place struct {
 		tool, file string
 		line       int

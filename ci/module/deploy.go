@@ -137,7 +137,10 @@ func (m *Millrace) graphAt(ctx context.Context, t target, r request, build func(
 	if err := g.Check(r.options()...); err != nil {
 		return "", failure(usageError{err})
 	}
-	_, run := m.record(ctx, in, g, r)
+	result, run := m.record(ctx, in, g, r)
+	if err := pipelines.Mistaken(result); err != nil {
+		return "", failure(err)
+	}
 	return judge(run, r)
 }
 

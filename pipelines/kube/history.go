@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -39,6 +40,8 @@ type State struct {
 	Alive bool `json:"alive,omitempty"`
 	// Workloads are those of the release that runs.
 	Workloads []WorkloadState `json:"workloads,omitempty"`
+	// Revert is the command that reverts what was interrupted, as the text names it; "ci rollback ENVIRONMENT" if it is empty.
+	Revert string `json:"-"`
 }
 
 // WorkloadState is what a workload is at one moment.
@@ -167,9 +170,18 @@ func (r *release) alive(ctx context.Context, first leaseState) (bool, error) {
 	return false, nil
 }
 
-// Text shows s for a person.
+// interrupted reports whether the run of the unfinished release is over.
+func (s State) interrupted() bool {
+	return s.Unfinished.Status != Paused && (s.Holder == nil || !s.Alive)
+}
+
+// Text shows s for a person: first what has to be done, if anything has.
 func (s State) Text() string {
 	var b strings.Builder
+	if u := s.Unfinished; u != nil && s.interrupted() {
+		fmt.Fprintf(&b, "INTERRUPTED: revision %d by %s was %s (%s) when its run ended\n", u.Revision, byWhom(*u), u.Status, u.Phase)
+		fmt.Fprintf(&b, "  revert it: %s\n  the next deploy does that too, before anything else\n\n", cmp.Or(s.Revert, "ci rollback "+s.Environment))
+	}
 	fmt.Fprintf(&b, "%s: namespace %s on Kubernetes %s\n", s.Environment, s.Namespace, s.Server)
 	switch {
 	case !s.Exists:
@@ -203,8 +215,6 @@ func (s State) Text() string {
 			fmt.Fprintf(&b, "  revision %d is %s now (%s), by %s\n", u.Revision, u.Status, u.Phase, s.Holder)
 		case u.Status == Paused:
 			fmt.Fprintf(&b, "  PAUSED: the canary of revision %d by %s keeps its share: %s: the next deploy or rollback takes it away\n", u.Revision, byWhom(*u), u.Cause)
-		default:
-			fmt.Fprintf(&b, "  INTERRUPTED: revision %d by %s was %s (%s) when its run ended: the next deploy or rollback reverts it\n", u.Revision, byWhom(*u), u.Status, u.Phase)
 		}
 	} else if s.Holder != nil {
 		fmt.Fprintf(&b, "  the lease is held by %s\n", s.Holder)

@@ -3,6 +3,7 @@ package kube
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -37,21 +38,43 @@ func ServiceCluster(c *dagger.Client, name, kubeconfig string, api *dagger.Servi
 	return Cluster{Kubeconfig: c.SetSecret(name, text), Service: api, Host: hostName}
 }
 
+// CheckKubeconfig says what keeps a text from being a kubeconfig, raw or in base64. Whether its cluster answers is another question.
+// The error holds nothing of the text, which is a secret even where it is wrong.
+func CheckKubeconfig(text string) error {
+	config, err := kubeconfigOf(text)
+	if err == nil && len(config.list("clusters")) == 0 {
+		err = errors.New("it names no cluster")
+	}
+	return err
+}
+
+// kubeconfigOf reads a kubeconfig, raw or in base64.
+func kubeconfigOf(text string) (Object, error) {
+	if strings.TrimSpace(text) == "" {
+		return nil, errors.New("it is empty")
+	}
+	if !strings.Contains(text, "apiVersion") {
+		raw, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(text), ""))
+		if err != nil || !strings.Contains(string(raw), "apiVersion") {
+			return nil, errors.New("it is neither a kubeconfig's text nor one in base64")
+		}
+		text = string(raw)
+	}
+	raw, err := yaml.YAMLToJSON([]byte(text))
+	if err != nil {
+		return nil, errors.New("it is not valid YAML")
+	}
+	config, err := decode(raw)
+	if err != nil {
+		return nil, errors.New("it is YAML, but of something else")
+	}
+	return config, nil
+}
+
 // offLoopback moves the cluster of a kubeconfig's current context from the loopback to hostName. What can't be read is left for
 // kubectl to refuse.
 func offLoopback(kubeconfig string) (text string, port int, local bool) {
-	if !strings.Contains(kubeconfig, "apiVersion") {
-		raw, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(kubeconfig), ""))
-		if err != nil {
-			return "", 0, false
-		}
-		kubeconfig = string(raw)
-	}
-	raw, err := yaml.YAMLToJSON([]byte(kubeconfig))
-	if err != nil {
-		return "", 0, false
-	}
-	config, err := decode(raw)
+	config, err := kubeconfigOf(kubeconfig)
 	if err != nil {
 		return "", 0, false
 	}

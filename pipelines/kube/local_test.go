@@ -32,3 +32,20 @@ clusters: [{name: a, cluster: {server: "https://127.0.0.1:41234", certificate-au
 		require.False(t, local, text)
 	}
 }
+
+func TestWhatIsNoKubeconfig(t *testing.T) {
+	t.Parallel()
+	const good = "apiVersion: v1\nkind: Config\nclusters: [{name: a, cluster: {server: 'https://api.example.com'}}]\n"
+	require.NoError(t, CheckKubeconfig(good))
+	require.NoError(t, CheckKubeconfig(base64.StdEncoding.EncodeToString([]byte(good))))
+	for text, want := range map[string]string{
+		" \n":                       "it is empty",
+		"canary":                    "it is neither a kubeconfig's text nor one in base64",
+		"Y2FuYXJ5":                  "it is neither a kubeconfig's text nor one in base64",
+		"apiVersion: v1\ncanary: [": "it is not valid YAML",
+		"- apiVersion: canary\n":    "it is YAML, but of something else",
+		"apiVersion: canary\n":      "it names no cluster",
+	} {
+		require.EqualError(t, CheckKubeconfig(text), want)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/millrace-ci/millrace/pipelines/report"
 	"github.com/millrace-ci/millrace/pipelines/step"
 )
 
@@ -70,7 +71,7 @@ func (r *release) ensureNamespace(ctx context.Context, exists bool) error {
 func (r *release) underLease(ctx context.Context, found surroundings, next *following, do func(context.Context) (Rollout, error)) (Rollout, error) {
 	identity := r.origin.Holder + identityMark + random()
 	l, err := acquire(ctx, r.shell, r.environment, r.namespace, identity, found.lease, r.wait, next, func(h Holder) {
-		r.say("%s is being deployed to by %s: waiting", r.environment, h)
+		r.say("%s is being deployed to by %s: %s", r.environment, h, untilFree(r.wait))
 	})
 	if err != nil {
 		return Rollout{}, err
@@ -96,6 +97,14 @@ func (r *release) underLease(ctx context.Context, found surroundings, next *foll
 		r.note("warning: the lease could not be given back, and expires in %s: %v", leaseDuration, late)
 	}
 	return rollout, err
+}
+
+// untilFree says for how long a lease that somebody else has is waited for.
+func untilFree(wait time.Duration) string {
+	if wait <= 0 {
+		return fmt.Sprintf("looking for up to %s whether that run is alive; --wait TIME waits for its end", leaseDuration)
+	}
+	return fmt.Sprintf("waiting for up to %s for that run to end, or %s if it is dead; --wait TIME changes that", report.FormatSeconds(wait.Seconds()), leaseDuration)
 }
 
 func (r *release) giveBack(ctx context.Context) error {

@@ -54,7 +54,7 @@ func (b Rollback) Run(ctx context.Context, c *dagger.Client) (Rollout, error) {
 	}
 	found, err := r.look(ctx)
 	if err == nil && !found.namespace {
-		err = &Refusal{Kind: NoNamespace, Text: fmt.Sprintf("the namespace %s of %s does not exist", r.namespace, r.environment)}
+		err = &RevisionError{fmt.Sprintf("the namespace %s of %s does not exist in that cluster, so that there is nothing to roll back: check the environment's namespace in millrace.yaml, and which cluster its kubeconfig is of", r.namespace, r.environment)}
 	}
 	var rollout Rollout
 	if err == nil {
@@ -130,7 +130,7 @@ func (r *release) target(to int) (Release, error) {
 	}
 	now, found := present(all)
 	if !found {
-		return Release{}, &RevisionError{fmt.Sprintf("nothing is deployed to %s, so that there is nothing to roll back", r.environment)}
+		return Release{}, &RevisionError{fmt.Sprintf("nothing is deployed to %s, so that there is nothing to roll back: ci history %s lists what was tried, and ci deploy %s deploys", r.environment, r.environment, r.environment)}
 	}
 	// Of a rollback, what ran before is what it left, and not what it brought back.
 	from := now.Revision
@@ -149,7 +149,7 @@ func (r *release) target(to int) (Release, error) {
 	}
 	o, found := previous(all, from)
 	if !found {
-		return Release{}, &RevisionError{fmt.Sprintf("%s has no release before revision %d that came up: there is nothing to roll back to", r.environment, from)}
+		return Release{}, &RevisionError{fmt.Sprintf("%s has no release before revision %d that came up, so that there is nothing to roll back to: check out the commit that you want, and deploy it with ci deploy %s", r.environment, from, r.environment)}
 	}
 	return o, nil
 }

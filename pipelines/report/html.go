@@ -104,7 +104,7 @@ func WriteHTML(w io.Writer, run Run) error {
 
 // legible returns run with what could deceive a reader taken out of its texts; markup is the template's business.
 func legible(run Run) Run {
-	run.Graph = flat(run.Graph)
+	run.Graph, run.Asked = flat(run.Graph), flat(run.Asked)
 	run.Ref.SHA = flat(run.Ref.SHA)
 	run.Nodes = slices.Clone(run.Nodes)
 	for i := range run.Nodes {

@@ -23,7 +23,7 @@ func Markdown(run Run) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 
-	line("## %s %s %s", Symbol(run.Verdict), escapeMarkdown(run.Graph), run.Verdict)
+	line("## %s %s %s", Symbol(run.Verdict), escapeMarkdown(run.Title()), run.Verdict)
 	line("")
 	facts := nonEmpty(escapeMarkdown(run.Ref.Repository), escapeMarkdown(run.Ref.String()),
 		FormatSeconds(run.Seconds), escapeMarkdown(run.Engine.describe()))

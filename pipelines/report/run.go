@@ -38,6 +38,8 @@ type Run struct {
 	Schema string `json:"schema"`
 	// Graph is the graph's name, for example "ci-cd".
 	Graph string `json:"graph"`
+	// Asked is what was asked for, where that is not the whole graph, for example "deploy staging".
+	Asked string `json:"asked,omitempty"`
 	// Verdict is the whole run's.
 	Verdict graph.Verdict `json:"verdict"`
 	// Started is when the run began.
@@ -271,6 +273,9 @@ func ReportsPath(node string) string {
 	// A dot stands in no plain name, so what is made up can't collide with a node that is called so.
 	return "reports/" + head(plain, longest) + "." + hex.EncodeToString(sum[:6])
 }
+
+// Title is what a summary calls the run: what was asked for, else the graph.
+func (r Run) Title() string { return cmp.Or(r.Asked, r.Graph) }
 
 // Causes returns the nodes that kept the run from passing of themselves: first those that failed or errored,
 // then those that were inconclusive, each in the order in which they ended. What was skipped or cancelled is no cause.

@@ -229,6 +229,20 @@ func TestSymbolsTakeOneColumn(t *testing.T) {
 }
 
 // A reason that says it all is not said twice.
+// Who asks for one step reads its name, and not that of the graph that it is a part of.
+func TestSummariesBeginWithWhatWasAskedFor(t *testing.T) {
+	t.Parallel()
+	run := report.Run{Schema: report.RunSchema, Graph: "ci-cd", Verdict: graph.Passed, Seconds: 29}
+	require.True(t, strings.HasPrefix(report.Text(run, 80), "ci-cd passed in 29.0s\n"))
+	run.Asked = "deploy staging"
+	require.True(t, strings.HasPrefix(report.Text(run, 80), "deploy staging passed in 29.0s\n"))
+	require.True(t, strings.HasPrefix(report.Markdown(run), "## ✓ deploy staging passed\n"))
+	var page strings.Builder
+	require.NoError(t, report.WriteHTML(&page, run))
+	require.Contains(t, page.String(), "<title>deploy staging passed")
+	require.NotContains(t, page.String(), "ci-cd")
+}
+
 func TestTextSaysTheOnlyFindingOnce(t *testing.T) {
 	t.Parallel()
 	f := report.Finding{Tool: "dockerfile", Rule: "build", File: "Dockerfile", Line: 4, Message: "RUN make ended with exit code 2"}

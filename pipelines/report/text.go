@@ -64,7 +64,7 @@ func Text(run Run, width int) string {
 		b.WriteString(strings.TrimRight(fmt.Sprintf(format, args...), " "))
 		b.WriteByte('\n')
 	}
-	line("%s", fit(fmt.Sprintf("%s %s in %s", oneLine(run.Graph), run.Verdict, FormatSeconds(run.Seconds)), width))
+	line("%s", fit(fmt.Sprintf("%s %s in %s", oneLine(run.Title()), run.Verdict, FormatSeconds(run.Seconds)), width))
 	if facts := nonEmpty(oneLine(run.Ref.Repository), run.Ref.String(), run.Engine.describe()); len(facts) > 0 {
 		line("%s", fit(strings.Join(facts, " · "), width))
 	}
