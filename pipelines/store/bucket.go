@@ -91,7 +91,7 @@ func (b Bucket) variables() []string {
 
 func or(names []string) string { return strings.Join(names, ", ") }
 
-// Read returns a file; its version is the bucket's entity tag.
+// Read returns a file; its version is what conditional writes go by: the generation in Google's buckets, else the entity tag.
 func (b Bucket) Read(ctx context.Context, name string) ([]byte, string, error) {
 	a, _, err := b.do(ctx, "read", map[string]any{"name": name}, false, nil)
 	if err != nil || a.Data == nil {

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 import obstore
 from obstore import exceptions
-from obstore.store import from_url
+from obstore.store import GCSStore, from_url
 
 PART = 8 << 20
 TRIES = 6
@@ -75,11 +75,16 @@ def sha256(store, name):
     return digest.hexdigest()
 
 
+def token(store):
+    """Name what conditional writes go by: with Google the generation, with the others the entity tag."""
+    return "version" if isinstance(store, GCSStore) else "e_tag"
+
+
 def read(store, settings):
     """Return an object of text and its version."""
     try:
         got = obstore.get(store, settings["name"])
-        return {"data": bytes(got.bytes()).decode(), "version": got.meta["e_tag"]}
+        return {"data": bytes(got.bytes()).decode(), "version": got.meta[token(store)]}
     except MISSING:
         return {"data": None, "version": ""}
 
@@ -87,7 +92,7 @@ def read(store, settings):
 def write(store, settings):
     """Replace an object if its version still is the one given."""
     version = settings["version"]
-    mode = {"e_tag": version} if version else "create"
+    mode = {token(store): version} if version else "create"
     obstore.put(store, settings["name"], settings["data"].encode(), mode=mode, use_multipart=False)
     return {}
 
