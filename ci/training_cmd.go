@@ -193,11 +193,14 @@ func secrets(c *dagger.Client, variables []string) map[string]*dagger.Secret {
 func bucket(in pipelines.Inputs, address string) store.Bucket {
 	b := store.Bucket{
 		Client: in.Client, URL: address, Credentials: secrets(in.Client, store.BucketVariables),
-		Endpoint: cmp.Or(in.Project.Artifacts.Endpoint, os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL")),
-		Region:   cmp.Or(in.Project.Artifacts.Region, os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION")),
+		Endpoint: in.Project.Artifacts.EndpointOf(address),
 	}
-	if !strings.HasPrefix(address, "s3://") {
-		b.Endpoint, b.Region = "", ""
+	switch kind, _, _ := strings.Cut(address, "://"); kind {
+	case "s3":
+		b.Endpoint = cmp.Or(b.Endpoint, os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL"))
+		b.Region = cmp.Or(in.Project.Artifacts.Region, os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"))
+	case "az":
+		b.Endpoint = cmp.Or(b.Endpoint, os.Getenv("AZURE_STORAGE_ENDPOINT"))
 	}
 	return b
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -44,34 +45,14 @@ func (b *bucketServer) environment() option {
 // newBucketServer starts a server with the buckets named.
 func newBucketServer(t *testing.T, buckets ...string) *bucketServer {
 	t.Helper()
-	cache, err := os.UserCacheDir()
-	require.NoError(t, err)
-	bin := filepath.Join(cache, "millrace-enginetest")
-	install := exec.CommandContext(t.Context(), "go", "install", gateway)
-	install.Env = append(os.Environ(), "GOBIN="+bin)
-	text, err := install.CombinedOutput()
-	require.NoError(t, err, "%s", text)
-
 	b := &bucketServer{folder: t.TempDir()}
 	for _, name := range buckets {
 		require.NoError(t, os.Mkdir(filepath.Join(b.folder, name), 0o755))
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := listener.Addr().String()
-	require.NoError(t, listener.Close())
-	said := newRecord()
-	server := exec.Command(filepath.Join(bin, "versitygw"), "--access", bucketKey, "--secret", bucketSecret, "--port", address, "posix", b.folder)
-	server.Stdout, server.Stderr = said, said
-	require.NoError(t, server.Start())
-	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
-	for range 200 {
-		if c, err := net.Dial("tcp", address); err == nil {
-			require.NoError(t, c.Close())
-			break
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+	binary := installed(t, gateway)
+	address := listening(t, func(address string) []string {
+		return []string{binary, "--access", bucketKey, "--secret", bucketSecret, "--port", address, "posix", b.folder}
+	})
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(&url.URL{Scheme: "http", Host: address})
 		r.Out.Host = r.In.Host // it is signed
@@ -84,6 +65,43 @@ func newBucketServer(t *testing.T, buckets ...string) *bucketServer {
 		proxy.ServeHTTP(w, r)
 	}))
 	return b
+}
+
+// installed builds a program from the Go module proxy, unless that was done before, and returns its path.
+func installed(t *testing.T, program string) string {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	require.NoError(t, err)
+	bin := filepath.Join(cache, "millrace-enginetest")
+	install := exec.CommandContext(t.Context(), "go", "install", program)
+	install.Env = append(os.Environ(), "GOBIN="+bin)
+	text, err := install.CombinedOutput()
+	require.NoError(t, err, "%s", text)
+	name, _, _ := strings.Cut(path.Base(program), "@")
+	return filepath.Join(bin, name)
+}
+
+// listening starts a server on a free port of this machine's loopback, and returns its address once it listens.
+func listening(t *testing.T, argv func(address string) []string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := listener.Addr().String()
+	require.NoError(t, listener.Close())
+	said, command := newRecord(), argv(address)
+	server := exec.Command(command[0], command[1:]...)
+	server.Stdout, server.Stderr = said, said
+	require.NoError(t, server.Start())
+	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
+	for range 200 {
+		if c, err := net.Dial("tcp", address); err == nil {
+			require.NoError(t, c.Close())
+			return address
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	require.FailNow(t, "the server does not listen", "%s", said)
+	return ""
 }
 
 // champion reads a model's champion from the bucket's folder.

@@ -385,6 +385,9 @@ func (m *Millrace) Drift(
 	// Key of that account.
 	// +optional
 	azureStorageAccountKey *dagger.Secret,
+	// Endpoint of that account, such as https://ACCOUNT.blob.core.usgovcloudapi.net; millrace.yaml's, else Azure's public cloud if left out.
+	// +optional
+	azureStorageEndpoint string,
 	// User name for the registry of oci://.
 	// +optional
 	registryUser string,
@@ -418,7 +421,7 @@ func (m *Millrace) Drift(
 ) (string, error) {
 	t := tables{
 		reference: reference, current: current, retrain: retrain, token: retrainToken, state: state,
-		access: access{endpoint: endpoint, region: region, registryUser: registryUser, secrets: map[string]*dagger.Secret{
+		access: access{endpoint: endpoint, region: region, azureEndpoint: azureStorageEndpoint, registryUser: registryUser, secrets: map[string]*dagger.Secret{
 			"AWS_ACCESS_KEY_ID": awsAccessKeyID, "AWS_SECRET_ACCESS_KEY": awsSecretAccessKey,
 			"GOOGLE_SERVICE_ACCOUNT_KEY": googleServiceAccountKey,
 			"AZURE_STORAGE_ACCOUNT_NAME": azureStorageAccountName, "AZURE_STORAGE_ACCOUNT_KEY": azureStorageAccountKey,

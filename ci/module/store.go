@@ -14,7 +14,7 @@ import (
 
 // access is how stores are reached, whichever they are.
 type access struct {
-	endpoint, region, registryUser string
+	endpoint, region, azureEndpoint, registryUser string
 	// secrets by the names of the environment variables that the library knows them by.
 	secrets map[string]*dagger.Secret
 }
@@ -48,10 +48,13 @@ func (a access) registry(ctx context.Context, c *sdk.Client, address string) (st
 }
 
 func (a access) bucket(ctx context.Context, c *sdk.Client, in pipelines.Inputs, address string) (store.Bucket, error) {
-	b := store.Bucket{Client: c, URL: address}
-	if strings.HasPrefix(address, "s3://") {
-		b.Endpoint = cmp.Or(a.endpoint, in.Project.Artifacts.Endpoint)
+	b := store.Bucket{Client: c, URL: address, Endpoint: in.Project.Artifacts.EndpointOf(address)}
+	switch kind, _, _ := strings.Cut(address, "://"); kind {
+	case "s3":
+		b.Endpoint = cmp.Or(a.endpoint, b.Endpoint)
 		b.Region = cmp.Or(a.region, in.Project.Artifacts.Region)
+	case "az":
+		b.Endpoint = cmp.Or(a.azureEndpoint, b.Endpoint)
 	}
 	var err error
 	b.Credentials, err = a.credentials(ctx, c, store.BucketVariables)

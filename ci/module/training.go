@@ -59,6 +59,9 @@ func (m *Millrace) Training(
 	// Key of that account.
 	// +optional
 	azureStorageAccountKey *dagger.Secret,
+	// Endpoint of that account, such as https://ACCOUNT.blob.core.usgovcloudapi.net; millrace.yaml's, else Azure's public cloud if left out.
+	// +optional
+	azureStorageEndpoint string,
 	// User name for the registry of oci://, and of that which the cluster pulls from.
 	// +optional
 	registryUser string,
@@ -101,7 +104,7 @@ func (m *Millrace) Training(
 ) (string, error) {
 	t := trainingRequest{
 		data: data, dataURL: dataURL, store: store, mlflow: mlflow, models: models,
-		access: access{endpoint: endpoint, region: region, registryUser: registryUser, secrets: map[string]*dagger.Secret{
+		access: access{endpoint: endpoint, region: region, azureEndpoint: azureStorageEndpoint, registryUser: registryUser, secrets: map[string]*dagger.Secret{
 			"AWS_ACCESS_KEY_ID": awsAccessKeyID, "AWS_SECRET_ACCESS_KEY": awsSecretAccessKey,
 			"GOOGLE_SERVICE_ACCOUNT_KEY": googleServiceAccountKey,
 			"AZURE_STORAGE_ACCOUNT_NAME": azureStorageAccountName, "AZURE_STORAGE_ACCOUNT_KEY": azureStorageAccountKey,

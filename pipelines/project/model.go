@@ -137,12 +137,25 @@ type Gate struct {
 type Artifacts struct {
 	// Store is a folder, or an address such as s3://bucket/path, gs://bucket/path, az://container/path or oci://host/repository.
 	Store string `yaml:"store,omitempty"`
-	// Endpoint of an S3-compatible server, such as https://s3.example.com.
+	// Endpoint of buckets of the store's kind, where it is not the cloud's own: an S3-compatible server, such as https://s3.example.com, or an account of Azure, such as https://ACCOUNT.blob.core.usgovcloudapi.net; for S3 where the store is no bucket.
 	Endpoint string `yaml:"endpoint,omitempty"`
-	// Region of the bucket.
+	// Region of buckets of S3.
 	Region string `yaml:"region,omitempty"`
 	// MLflow is the address of a tracking server whose model registry is told of every champion, such as https://mlflow.example.com.
 	MLflow string `yaml:"mlflow,omitempty"`
+}
+
+// EndpointOf returns the endpoint of the bucket at an address; empty where none is configured for buckets of its kind.
+func (a Artifacts) EndpointOf(address string) string {
+	kind, _, _ := strings.Cut(address, "://")
+	own, _, found := strings.Cut(a.Store, "://")
+	if !found || own == "oci" || own == "oci+http" {
+		own = "s3"
+	}
+	if kind != own {
+		return ""
+	}
+	return a.Endpoint
 }
 
 // ColumnTypes are the values of data.columns.type.

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-ci/millrace/pipelines/project"
 )
 
 const aModel = `
@@ -60,5 +62,20 @@ func TestMistakesInModels(t *testing.T) {
 	} {
 		_, err := configured(t, text)
 		require.ErrorContains(t, err, want, text)
+	}
+}
+
+// An endpoint is not another cloud's.
+func TestEndpoints(t *testing.T) {
+	t.Parallel()
+	const endpoint = "https://storage.example.com"
+	for kept, kind := range map[string]string{"": "s3", "models": "s3", "oci://host/models": "s3", "s3://a": "s3", "gs://a/b": "gs", "az://a/b": "az"} {
+		for _, asked := range []string{"s3", "gs", "az", "https"} {
+			want := ""
+			if asked == kind {
+				want = endpoint
+			}
+			require.Equal(t, want, project.Artifacts{Store: kept, Endpoint: endpoint}.EndpointOf(asked+"://bucket/path"), "%s with the store %q", asked, kept)
+		}
 	}
 }

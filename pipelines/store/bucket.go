@@ -28,9 +28,10 @@ type Bucket struct {
 	Client *dagger.Client
 	// URL is s3://BUCKET/PATH, gs://BUCKET/PATH, az://CONTAINER/PATH, or http(s)://HOST/PATH.
 	URL string
-	// Endpoint of an S3-compatible server, such as https://s3.example.com; Amazon's if it is empty.
+	// Endpoint is where the cloud's own service is not meant: an S3-compatible server, such as https://s3.example.com; an account of Azure
+	// elsewhere, such as https://ACCOUNT.blob.core.usgovcloudapi.net; for gs:// what stands for https://storage.googleapis.com.
 	Endpoint string
-	// Region of the bucket; us-east-1 if it is empty.
+	// Region of a bucket of S3; us-east-1 if it is empty.
 	Region string
 	// Credentials by the names of [BucketVariables]; without any, requests are not signed.
 	Credentials map[string]*dagger.Secret
@@ -75,9 +76,9 @@ func (b Bucket) fault(a answer) error {
 		return graph.Transient(fmt.Errorf("%s: %s", where, text))
 	}
 	switch {
-	case strings.Contains(a.Text, "InvalidAccessKeyId"), strings.Contains(a.Text, "SignatureDoesNotMatch"), strings.Contains(a.Text, "403 Forbidden"):
+	case strings.Contains(a.Text, "InvalidAccessKeyId"), strings.Contains(a.Text, "SignatureDoesNotMatch"), strings.Contains(a.Text, "403 Forbidden"), strings.Contains(a.Text, "401 Unauthorized"):
 		return fmt.Errorf("%s refuses these credentials: see %s: %s", where, or(b.variables()), text)
-	case strings.Contains(a.Text, "NoSuchBucket"):
+	case strings.Contains(a.Text, "NoSuchBucket"), strings.Contains(a.Text, "ContainerNotFound"):
 		return fmt.Errorf("%s has no such bucket: make it, or correct the address", where)
 	}
 	return graph.Transient(fmt.Errorf("%s can't be used: %s", where, text))
@@ -91,7 +92,7 @@ func (b Bucket) variables() []string {
 
 func or(names []string) string { return strings.Join(names, ", ") }
 
-// Read returns a file; its version is the bucket's entity tag.
+// Read returns a file; its version is what conditional writes go by: the generation in Google's buckets, else the entity tag.
 func (b Bucket) Read(ctx context.Context, name string) ([]byte, string, error) {
 	a, _, err := b.do(ctx, "read", map[string]any{"name": name}, false, nil)
 	if err != nil || a.Data == nil {

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 import obstore
 from obstore import exceptions
-from obstore.store import from_url
+from obstore.store import GCSStore, from_url
 
 PART = 8 << 20
 TRIES = 6
@@ -43,19 +43,38 @@ VARIABLES = {
 }
 
 
+# What the store's client calls the address of the service.
+ENDPOINTS = {"s3": "endpoint", "gs": "base_url", "az": "endpoint"}
+# Without one of these there is nothing to sign requests with.
+KEYS = {"access_key_id", "service_account_key", "account_key", "sas_key"}
+
+
+def endpoint_of(settings, config):
+    """Return the address of the service; nothing where it is the cloud's own."""
+    if settings.get("endpoint") or "service_account_key" not in config:
+        return settings.get("endpoint") or ""
+    try:
+        # Not one of Google's own fields: the client takes it from there.
+        return json.loads(config["service_account_key"]).get("gcs_base_url") or ""
+    except (AttributeError, ValueError):
+        # The error may quote the key, and is not passed on.
+        raise ValueError("GOOGLE_SERVICE_ACCOUNT_KEY is no service account's key: it must be the text of its JSON file") from None
+
+
 def connect(settings):
     """Return the store of the settings."""
     url = settings["url"]
     scheme = url.partition("://")[0]
     config = {key: os.environ[name] for name, key in VARIABLES.get(scheme, {}).items() if os.environ.get(name)}
+    endpoint = endpoint_of(settings, config)
     if scheme == "s3":
         config["region"] = settings.get("region") or "us-east-1"
-        if settings.get("endpoint"):
-            config["endpoint"] = settings["endpoint"]
-        if "access_key_id" not in config:
-            config["skip_signature"] = True
+    if not KEYS & config.keys():
+        config["skip_signature"] = True
+    if endpoint and scheme in ENDPOINTS:
+        config[ENDPOINTS[scheme]] = endpoint
     options = {"timeout": timedelta(seconds=60), "connect_timeout": timedelta(seconds=10)}
-    if (settings.get("endpoint") or url).startswith("http://"):
+    if (endpoint or url).startswith("http://"):
         options["allow_http"] = True
     backoff = {"base": 2, "init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=2)}
     retries = {"max_retries": 3, "backoff": backoff, "retry_timeout": timedelta(seconds=60)}
@@ -75,11 +94,16 @@ def sha256(store, name):
     return digest.hexdigest()
 
 
+def token(store):
+    """Name what conditional writes go by: with Google the generation, with the others the entity tag."""
+    return "version" if isinstance(store, GCSStore) else "e_tag"
+
+
 def read(store, settings):
     """Return an object of text and its version."""
     try:
         got = obstore.get(store, settings["name"])
-        return {"data": bytes(got.bytes()).decode(), "version": got.meta["e_tag"]}
+        return {"data": bytes(got.bytes()).decode(), "version": got.meta[token(store)]}
     except MISSING:
         return {"data": None, "version": ""}
 
@@ -87,7 +111,7 @@ def read(store, settings):
 def write(store, settings):
     """Replace an object if its version still is the one given."""
     version = settings["version"]
-    mode = {"e_tag": version} if version else "create"
+    mode = {token(store): version} if version else "create"
     obstore.put(store, settings["name"], settings["data"].encode(), mode=mode, use_multipart=False)
     return {}
 
