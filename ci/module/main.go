@@ -400,6 +400,18 @@ func (m *Millrace) Drift(
 	// For retraining inline: where models are kept, in the forms of state; millrace.yaml's if left out.
 	// +optional
 	store string,
+	// For retraining inline: tracking server of MLflow whose model registry is told of every champion; millrace.yaml's if left out.
+	// +optional
+	mlflow string,
+	// Token for MLflow, for example env:MLFLOW_TRACKING_TOKEN.
+	// +optional
+	mlflowTrackingToken *dagger.Secret,
+	// User name for MLflow, where it wants one with a password.
+	// +optional
+	mlflowTrackingUsername string,
+	// Password of that user, for example env:MLFLOW_TRACKING_PASSWORD.
+	// +optional
+	mlflowTrackingPassword *dagger.Secret,
 	// What started the run: push, pull_request, tag, schedule or manual; manual if left out.
 	// +optional
 	event string,
@@ -422,10 +434,10 @@ func (m *Millrace) Drift(
 			"AWS_ACCESS_KEY_ID": awsAccessKeyID, "AWS_SECRET_ACCESS_KEY": awsSecretAccessKey,
 			"GOOGLE_SERVICE_ACCOUNT_KEY": googleServiceAccountKey,
 			"AZURE_STORAGE_ACCOUNT_NAME": azureStorageAccountName, "AZURE_STORAGE_ACCOUNT_KEY": azureStorageAccountKey,
-			"REGISTRY_PASSWORD": registryPassword,
+			"REGISTRY_PASSWORD": registryPassword, "MLFLOW_TRACKING_TOKEN": mlflowTrackingToken, "MLFLOW_TRACKING_PASSWORD": mlflowTrackingPassword,
 		}},
 	}
-	t.training = trainingRequest{data: data, dataURL: dataURL, store: store, access: t.access}
+	t.training = trainingRequest{data: data, dataURL: dataURL, store: store, mlflow: mlflow, mlflowUser: mlflowTrackingUsername, access: t.access}
 	return m.drift(ctx, t, request{source: source, config: config, event: event, ref: ref, sha: sha, git: git, slackWebhook: slackWebhook})
 }
 
