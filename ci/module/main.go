@@ -385,7 +385,7 @@ func (m *Millrace) Drift(
 	// Key of that account.
 	// +optional
 	azureStorageAccountKey *dagger.Secret,
-	// User name for the registry of oci://.
+	// User name for the registry of oci://, and of that which the cluster pulls from.
 	// +optional
 	registryUser string,
 	// Password or token for that registry, for example env:REGISTRY_PASSWORD.
@@ -412,6 +412,15 @@ func (m *Millrace) Drift(
 	// Password of that user, for example env:MLFLOW_TRACKING_PASSWORD.
 	// +optional
 	mlflowTrackingPassword *dagger.Secret,
+	// For retraining inline: kubeconfig of the cluster that trains models whose runner is kubernetes, for example env:KUBE_CONFIG_TRAINING.
+	// +optional
+	kubeconfig *dagger.Secret,
+	// API server that an address of the loopback in the kubeconfig stands for, for example tcp://127.0.0.1:6443.
+	// +optional
+	server *dagger.Service,
+	// Registry that this cluster pulls images from, as host[:port]/path; millrace.yaml's if left out.
+	// +optional
+	registry string,
 	// What started the run: push, pull_request, tag, schedule or manual; manual if left out.
 	// +optional
 	event string,
@@ -437,8 +446,14 @@ func (m *Millrace) Drift(
 			"REGISTRY_PASSWORD": registryPassword, "MLFLOW_TRACKING_TOKEN": mlflowTrackingToken, "MLFLOW_TRACKING_PASSWORD": mlflowTrackingPassword,
 		}},
 	}
-	t.training = trainingRequest{data: data, dataURL: dataURL, store: store, mlflow: mlflow, mlflowUser: mlflowTrackingUsername, access: t.access}
-	return m.drift(ctx, t, request{source: source, config: config, event: event, ref: ref, sha: sha, git: git, slackWebhook: slackWebhook})
+	t.training = trainingRequest{
+		data: data, dataURL: dataURL, store: store, mlflow: mlflow, mlflowUser: mlflowTrackingUsername, access: t.access,
+		cluster: target{environment: "training", kubeconfig: kubeconfig, server: server},
+	}
+	return m.drift(ctx, t, request{
+		source: source, config: config, event: event, ref: ref, sha: sha, git: git, slackWebhook: slackWebhook,
+		registry: registry, registryUser: registryUser, registryPassword: registryPassword,
+	})
 }
 
 // Show what the ci-cd graph would run, and why not.

@@ -143,7 +143,7 @@ func (m *Millrace) training(ctx context.Context, t trainingRequest, r request) (
 	if in.Training, err = t.inputs(ctx, c, in); err != nil {
 		return "", failure(err)
 	}
-	if in.Training.Clusters, err = t.cluster.clusters(ctx, c, in); err != nil {
+	if in.Training.Clusters, err = t.cluster.clusters(ctx, c, in, "train them one by one, by --models"); err != nil {
 		return "", failure(err)
 	}
 	if err := pipelines.CheckTraining(in); err != nil {
