@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,6 +62,7 @@ func (m *Millrace) drift(ctx context.Context, t tables, r request) (string, erro
 		in.Inputs, in.Train = base, pipelines.TrainOnDrift(base)
 	}
 	configured := base.Project.Drift
+	t.state = cmp.Or(t.state, t.training.store)
 	if t.state == "" && strings.Contains(base.Project.Artifacts.Store, "://") {
 		t.state = base.Project.Artifacts.Store
 	}

@@ -361,7 +361,7 @@ func (m *Millrace) Drift(
 	// Token that a retraining is dispatched with, for example env:RETRAIN_TOKEN.
 	// +optional
 	retrainToken *dagger.Secret,
-	// Where the history and the reports of all runs are kept: s3://, gs:// or az:// with bucket and path, or oci:// with host and repository; millrace.yaml's place for models if left out.
+	// Where the history and the reports of all runs are kept: s3://, gs:// or az:// with bucket and path, or oci:// with host and repository; where models are kept if left out.
 	// +optional
 	state string,
 	// Endpoint of an S3-compatible server; millrace.yaml's if left out.
