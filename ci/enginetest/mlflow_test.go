@@ -63,7 +63,7 @@ func newTracking(t *testing.T) *tracking {
 	m.url = reachable(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
 			if token != trackingToken {
-				http.Error(w, "who are you?", http.StatusUnauthorized)
+				http.Error(w, `{"error_code": "UNAUTHENTICATED", "message": "who are you?"}`, http.StatusUnauthorized)
 				return
 			}
 			r.SetBasicAuth(trackingUser, trackingPassword)
