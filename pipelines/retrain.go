@@ -20,7 +20,7 @@ func TrainOnDrift(in Inputs) func(context.Context, drift.Result) (graph.Verdict,
 	if len(in.Project.Models) == 0 {
 		return nil
 	}
-	in = retrained(in)
+	in = Retrained(in)
 	return func(ctx context.Context, _ drift.Result) (graph.Verdict, string, error) {
 		if can, why := registering(in); !can {
 			return graph.Skipped, "nothing was trained: " + why, nil
@@ -48,8 +48,8 @@ func TrainOnDrift(in Inputs) func(context.Context, drift.Result) (graph.Verdict,
 	}
 }
 
-// retrained narrows a training down to the model that has the name of the drift, if one has.
-func retrained(in Inputs) Inputs {
+// Retrained narrows a training down to the model that has the name of the drift, if one has.
+func Retrained(in Inputs) Inputs {
 	if name := in.Project.Drift.Name; slices.ContainsFunc(in.Project.Models, func(m project.Model) bool { return m.Name == name }) {
 		in.Training.Models = []string{name}
 	}
@@ -57,4 +57,4 @@ func retrained(in Inputs) Inputs {
 }
 
 // CheckRetraining reports what is missing for models that are trained on a cluster, as [CheckTraining] does.
-func CheckRetraining(in Inputs) error { return CheckTraining(retrained(in)) }
+func CheckRetraining(in Inputs) error { return CheckTraining(Retrained(in)) }

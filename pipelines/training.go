@@ -189,6 +189,27 @@ func onCluster(in Inputs, m project.Model) (bool, string) {
 	return true, ""
 }
 
+// OneCluster has a cluster train all models that are trained on one, for [TrainingInputs.Clusters]. Models that are trained on
+// different ones are an error.
+func OneCluster(in Inputs, cluster kube.Cluster) (map[string]kube.Cluster, error) {
+	clusters := map[string]kube.Cluster{}
+	var first project.Model
+	for _, m := range trained(in) {
+		if trains, _ := onCluster(in, m); !m.OnKubernetes() || !trains {
+			continue
+		}
+		if len(clusters) == 0 {
+			first = m
+		}
+		clusters[m.Kubernetes.Variable()] = cluster
+		if len(clusters) > 1 {
+			return nil, fmt.Errorf("%s is trained on the cluster of %s and %s on that of %s, and one kubeconfig is given",
+				first.Name, first.Kubernetes.Variable(), m.Name, m.Kubernetes.Variable())
+		}
+	}
+	return clusters, nil
+}
+
 // CheckTraining reports what is missing for models that are trained on a cluster.
 func CheckTraining(in Inputs) error {
 	for _, m := range trained(in) {
@@ -196,7 +217,7 @@ func CheckTraining(in Inputs) error {
 			continue
 		}
 		if _, given := in.Training.Clusters[m.Kubernetes.Variable()]; !given {
-			return fmt.Errorf("%s is trained on a cluster, and there is no kubeconfig for it: set %s", m.Name, m.Kubernetes.Variable())
+			return fmt.Errorf("%s is trained on a cluster, and there is no kubeconfig for it: set %[2]s, or with dagger call give --kubeconfig=env:%[2]s", m.Name, m.Kubernetes.Variable())
 		}
 		if _, carries := in.Training.Store.(model.Carrier); !carries {
 			return fmt.Errorf("%s is trained on a cluster, and its data goes there through a bucket: name one with --store, or in millrace.yaml under artifacts, as s3://, gs:// or az://", m.Name)

@@ -114,9 +114,9 @@ func TestTrainingOnAClusterIsPlanned(t *testing.T) {
 func TestWhatTrainingOnAClusterTakes(t *testing.T) {
 	t.Parallel()
 	for want, change := range map[string]func(*pipelines.Inputs){
-		"set KUBE_CONFIG_TRAINING":     func(in *pipelines.Inputs) { in.Training.Clusters = nil },
-		"through a bucket: name one":   func(in *pipelines.Inputs) { in.Training.Store = nil },
-		"through a registry: name one": func(in *pipelines.Inputs) { in.Registry.Address = "" },
+		"--kubeconfig=env:KUBE_CONFIG_TRAINING": func(in *pipelines.Inputs) { in.Training.Clusters = nil },
+		"through a bucket: name one":            func(in *pipelines.Inputs) { in.Training.Store = nil },
+		"through a registry: name one":          func(in *pipelines.Inputs) { in.Registry.Address = "" },
 	} {
 		in := lab(t, host.Ref{Event: host.Manual})
 		change(&in)
@@ -125,4 +125,29 @@ func TestWhatTrainingOnAClusterTakes(t *testing.T) {
 		in.Training.Models = []string{"small"}
 		require.NoError(t, pipelines.CheckTraining(in), "the engine needs none of that")
 	}
+}
+
+// A call of the module has one kubeconfig, and trains on no other cluster than the one that was meant.
+func TestOneClusterTrainsAll(t *testing.T) {
+	t.Parallel()
+	in := lab(t, host.Ref{Event: host.Manual})
+	one := kube.Cluster{Host: "one"}
+	clusters, err := pipelines.OneCluster(in, one)
+	require.NoError(t, err)
+	require.Equal(t, map[string]kube.Cluster{"KUBE_CONFIG_TRAINING": one}, clusters)
+
+	grid := slices.IndexFunc(in.Project.Models, func(m project.Model) bool { return m.Name == "grid" })
+	in.Project.Models[grid].Kubernetes = &project.Kubernetes{Namespace: "ml", Kubeconfig: "KUBE_CONFIG_GPU"}
+	_, err = pipelines.OneCluster(in, one)
+	require.EqualError(t, err, "large is trained on the cluster of KUBE_CONFIG_TRAINING and grid on that of KUBE_CONFIG_GPU, and one kubeconfig is given")
+	in.Training.Models = []string{"grid", "small"}
+	clusters, err = pipelines.OneCluster(in, one)
+	require.NoError(t, err)
+	require.Equal(t, map[string]kube.Cluster{"KUBE_CONFIG_GPU": one}, clusters)
+
+	// What is trained again on drift is one model, if it has the drift's name.
+	in.Training.Models, in.Project.Drift.Name = nil, "large"
+	clusters, err = pipelines.OneCluster(pipelines.Retrained(in), one)
+	require.NoError(t, err)
+	require.Equal(t, map[string]kube.Cluster{"KUBE_CONFIG_TRAINING": one}, clusters)
 }

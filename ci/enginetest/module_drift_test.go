@@ -79,4 +79,15 @@ func TestModuleDrift(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, reports, 4)
 	require.NotContains(t, done.stdout+done.stderr, bucketSecret)
+
+	// The cooldown is over, and the week's budget is used up.
+	edit(t, source, edits{"millrace.yaml": `drift:
+  name: people
+  columns: {id: {ignore: true}}
+  retrain: {cooldown: 1s, budget: 1, dispatch: {to: webhook, url: '` + trainer + `'}}
+`})
+	done = call(t, 12, 0.6, "--retrain=dispatch")
+	require.Equal(t, graph.Failed.ExitCode(), done.code, "%s", done.stderr)
+	require.Contains(t, done.stderr, "budget: 1 retrainings in the last seven days are the most")
+	require.Equal(t, int32(1), asked.Load())
 }

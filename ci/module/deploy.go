@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -43,7 +44,9 @@ func (t target) cluster(ctx context.Context, c *sdk.Client) (kube.Cluster, error
 
 // delivery gathers what the nodes that deploy have to know.
 func delivery(ctx context.Context, c *sdk.Client, r request) (pipelines.Delivery, error) {
-	d := pipelines.Delivery{Holder: "dagger call", Clusters: map[string]kube.Cluster{}}
+	d := pipelines.Delivery{Holder: "dagger call", Clusters: map[string]kube.Cluster{}, Progress: func(node, text string) {
+		fmt.Fprintln(os.Stderr, node+": "+text)
+	}}
 	if len(r.environments) != len(r.kubeconfigs) {
 		return d, usageError{fmt.Errorf("there are %d environments and %d kubeconfigs: give one for each, in the same order", len(r.environments), len(r.kubeconfigs))}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,9 +52,17 @@ func (m *Millrace) drift(ctx context.Context, t tables, r request) (string, erro
 		if base.Training.Store == nil {
 			return "", failure(usageError{errors.New("retraining inline registers a model, and there is nowhere to: name a place with --store, or in millrace.yaml under artifacts")})
 		}
+		base = pipelines.Retrained(base)
+		if base.Training.Clusters, err = t.training.cluster.clusters(ctx, c, base, "give the drift the name of the model that it watches, or use --retrain=dispatch"); err != nil {
+			return "", failure(err)
+		}
+		if err := pipelines.CheckTraining(base); err != nil {
+			return "", failure(usageError{err})
+		}
 		in.Inputs, in.Train = base, pipelines.TrainOnDrift(base)
 	}
 	configured := base.Project.Drift
+	t.state = cmp.Or(t.state, t.training.store)
 	if t.state == "" && strings.Contains(base.Project.Artifacts.Store, "://") {
 		t.state = base.Project.Artifacts.Store
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	sdk "dagger.io/dagger"
 
@@ -9,20 +10,19 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/kube"
 )
 
-// clusters returns the cluster that was given, for all models that are trained on one.
-func (t target) clusters(ctx context.Context, c *sdk.Client, in pipelines.Inputs) (map[string]kube.Cluster, error) {
-	clusters := map[string]kube.Cluster{}
+// clusters returns the cluster that was given, for all models that are trained on one. Where they want several, the error says
+// what to do instead.
+func (t target) clusters(ctx context.Context, c *sdk.Client, in pipelines.Inputs, instead string) (map[string]kube.Cluster, error) {
 	if t.kubeconfig == nil {
-		return clusters, nil
+		return nil, nil
 	}
 	cluster, err := t.cluster(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range in.Project.Models {
-		if m.OnKubernetes() {
-			clusters[m.Kubernetes.Variable()] = cluster
-		}
+	clusters, err := pipelines.OneCluster(in, cluster)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("%w: %s", err, instead)}
 	}
 	return clusters, nil
 }

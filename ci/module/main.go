@@ -361,7 +361,7 @@ func (m *Millrace) Drift(
 	// Token that a retraining is dispatched with, for example env:RETRAIN_TOKEN.
 	// +optional
 	retrainToken *dagger.Secret,
-	// Where the history and the reports of all runs are kept: s3://, gs:// or az:// with bucket and path, or oci:// with host and repository; millrace.yaml's place for models if left out.
+	// Where the history and the reports of all runs are kept: s3://, gs:// or az:// with bucket and path, or oci:// with host and repository; where models are kept if left out.
 	// +optional
 	state string,
 	// Endpoint of an S3-compatible server; millrace.yaml's if left out.
@@ -388,7 +388,7 @@ func (m *Millrace) Drift(
 	// Endpoint of that account, such as https://ACCOUNT.blob.core.usgovcloudapi.net; millrace.yaml's, else Azure's public cloud if left out.
 	// +optional
 	azureStorageEndpoint string,
-	// User name for the registry of oci://.
+	// User name for the registry of oci://, and of that which the cluster pulls from.
 	// +optional
 	registryUser string,
 	// Password or token for that registry, for example env:REGISTRY_PASSWORD.
@@ -403,6 +403,27 @@ func (m *Millrace) Drift(
 	// For retraining inline: where models are kept, in the forms of state; millrace.yaml's if left out.
 	// +optional
 	store string,
+	// For retraining inline: tracking server of MLflow whose model registry is told of every champion; millrace.yaml's if left out.
+	// +optional
+	mlflow string,
+	// Token for MLflow, for example env:MLFLOW_TRACKING_TOKEN.
+	// +optional
+	mlflowTrackingToken *dagger.Secret,
+	// User name for MLflow, where it wants one with a password.
+	// +optional
+	mlflowTrackingUsername string,
+	// Password of that user, for example env:MLFLOW_TRACKING_PASSWORD.
+	// +optional
+	mlflowTrackingPassword *dagger.Secret,
+	// For retraining inline: kubeconfig of the cluster that trains models whose runner is kubernetes, for example env:KUBE_CONFIG_TRAINING.
+	// +optional
+	kubeconfig *dagger.Secret,
+	// API server that an address of the loopback in the kubeconfig stands for, for example tcp://127.0.0.1:6443.
+	// +optional
+	server *dagger.Service,
+	// Registry that this cluster pulls images from, as host[:port]/path; millrace.yaml's if left out.
+	// +optional
+	registry string,
 	// What started the run: push, pull_request, tag, schedule or manual; manual if left out.
 	// +optional
 	event string,
@@ -425,11 +446,17 @@ func (m *Millrace) Drift(
 			"AWS_ACCESS_KEY_ID": awsAccessKeyID, "AWS_SECRET_ACCESS_KEY": awsSecretAccessKey,
 			"GOOGLE_SERVICE_ACCOUNT_KEY": googleServiceAccountKey,
 			"AZURE_STORAGE_ACCOUNT_NAME": azureStorageAccountName, "AZURE_STORAGE_ACCOUNT_KEY": azureStorageAccountKey,
-			"REGISTRY_PASSWORD": registryPassword,
+			"REGISTRY_PASSWORD": registryPassword, "MLFLOW_TRACKING_TOKEN": mlflowTrackingToken, "MLFLOW_TRACKING_PASSWORD": mlflowTrackingPassword,
 		}},
 	}
-	t.training = trainingRequest{data: data, dataURL: dataURL, store: store, access: t.access}
-	return m.drift(ctx, t, request{source: source, config: config, event: event, ref: ref, sha: sha, git: git, slackWebhook: slackWebhook})
+	t.training = trainingRequest{
+		data: data, dataURL: dataURL, store: store, mlflow: mlflow, mlflowUser: mlflowTrackingUsername, access: t.access,
+		cluster: target{environment: "training", kubeconfig: kubeconfig, server: server},
+	}
+	return m.drift(ctx, t, request{
+		source: source, config: config, event: event, ref: ref, sha: sha, git: git, slackWebhook: slackWebhook,
+		registry: registry, registryUser: registryUser, registryPassword: registryPassword,
+	})
 }
 
 // Show what the ci-cd graph would run, and why not.

@@ -74,6 +74,12 @@ func (m *Millrace) Training(
 	// Token for MLflow, for example env:MLFLOW_TRACKING_TOKEN.
 	// +optional
 	mlflowTrackingToken *dagger.Secret,
+	// User name for MLflow, where it wants one with a password.
+	// +optional
+	mlflowTrackingUsername string,
+	// Password of that user, for example env:MLFLOW_TRACKING_PASSWORD.
+	// +optional
+	mlflowTrackingPassword *dagger.Secret,
 	// Train only these models.
 	// +optional
 	models []string,
@@ -103,12 +109,12 @@ func (m *Millrace) Training(
 	registry string,
 ) (string, error) {
 	t := trainingRequest{
-		data: data, dataURL: dataURL, store: store, mlflow: mlflow, models: models,
+		data: data, dataURL: dataURL, store: store, mlflow: mlflow, mlflowUser: mlflowTrackingUsername, models: models,
 		access: access{endpoint: endpoint, region: region, azureEndpoint: azureStorageEndpoint, registryUser: registryUser, secrets: map[string]*dagger.Secret{
 			"AWS_ACCESS_KEY_ID": awsAccessKeyID, "AWS_SECRET_ACCESS_KEY": awsSecretAccessKey,
 			"GOOGLE_SERVICE_ACCOUNT_KEY": googleServiceAccountKey,
 			"AZURE_STORAGE_ACCOUNT_NAME": azureStorageAccountName, "AZURE_STORAGE_ACCOUNT_KEY": azureStorageAccountKey,
-			"REGISTRY_PASSWORD": registryPassword, "MLFLOW_TRACKING_TOKEN": mlflowTrackingToken,
+			"REGISTRY_PASSWORD": registryPassword, "MLFLOW_TRACKING_TOKEN": mlflowTrackingToken, "MLFLOW_TRACKING_PASSWORD": mlflowTrackingPassword,
 		}},
 	}
 	t.cluster = target{environment: "training", kubeconfig: kubeconfig, server: server}
@@ -120,11 +126,11 @@ func (m *Millrace) Training(
 
 // trainingRequest is what the training function takes besides.
 type trainingRequest struct {
-	data                   *dagger.Directory
-	dataURL, store, mlflow string
-	access                 access
-	models                 []string
-	cluster                target
+	data                               *dagger.Directory
+	dataURL, store, mlflow, mlflowUser string
+	access                             access
+	models                             []string
+	cluster                            target
 }
 
 // training runs the training graph and says how that went.
@@ -140,7 +146,7 @@ func (m *Millrace) training(ctx context.Context, t trainingRequest, r request) (
 	if in.Training, err = t.inputs(ctx, c, in); err != nil {
 		return "", failure(err)
 	}
-	if in.Training.Clusters, err = t.cluster.clusters(ctx, c, in); err != nil {
+	if in.Training.Clusters, err = t.cluster.clusters(ctx, c, in, "train them one by one, by --models"); err != nil {
 		return "", failure(err)
 	}
 	if err := pipelines.CheckTraining(in); err != nil {
@@ -171,7 +177,7 @@ func (t trainingRequest) inputs(ctx context.Context, c *sdk.Client, in pipelines
 		}
 		out.Data = source
 	}
-	out.MLflow.URL = cmp.Or(t.mlflow, in.Project.Artifacts.MLflow)
+	out.MLflow.URL, out.MLflow.User = cmp.Or(t.mlflow, in.Project.Artifacts.MLflow), t.mlflowUser
 	if err := out.MLflow.Check(); err != nil {
 		return out, usageError{err}
 	}

@@ -111,7 +111,10 @@ def main():
         answer = {"error": "corrupt", "text": str(error)}
     except (MlflowException, requests.RequestException, OSError) as error:
         text = " ".join(str(error).split())
-        denied = any(f"error code {code}" in text or f"{code} Client Error" in text for code in (401, 403))
+        # An answer in JSON has no status in its text.
+        status = error.get_http_status_code() if isinstance(error, MlflowException) else None
+        said = any(f"error code {code}" in text or f"{code} Client Error" in text for code in (401, 403))
+        denied = said or status in (401, 403)
         answer = {"error": "denied" if denied else "broken", "text": text[:400]}
     json.dump(answer, sys.stdout)
 
