@@ -15,22 +15,22 @@ func TestEntriesOfAPart(t *testing.T) {
 		include, exclude []string
 		want             bool
 	}{
-		{entry{"README.md", file}, python, nil, false},
-		{entry{"setup.py", file}, python, nil, true},
-		{entry{"pyproject.toml", file}, python, nil, true},
-		{entry{"requirements", file}, python, nil, false},
-		{entry{"requirements", folder}, python, nil, true},
-		{entry{"backend", folder}, python, nil, true},
-		{entry{"docs", folder}, []string{"pyproject.toml", "src/**"}, nil, false},
-		{entry{"link", other}, python, nil, true},
+		{entry{name: "README.md", kind: file}, python, nil, false},
+		{entry{name: "setup.py", kind: file}, python, nil, true},
+		{entry{name: "pyproject.toml", kind: file}, python, nil, true},
+		{entry{name: "requirements", kind: file}, python, nil, false},
+		{entry{name: "requirements", kind: folder}, python, nil, true},
+		{entry{name: "backend", kind: folder}, python, nil, true},
+		{entry{name: "docs", kind: folder}, []string{"pyproject.toml", "src/**"}, nil, false},
+		{entry{name: "link", kind: other}, python, nil, true},
 
-		{entry{"README.md", file}, nil, []string{"**/*.md", ".github"}, false},
-		{entry{".github", folder}, nil, []string{"**/*.md", ".github"}, false},
-		{entry{"backend", folder}, nil, []string{"**/*.md", "backend/docs"}, true},
-		{entry{"data.csv", file}, nil, []string{"**/*.md"}, true},
-		{entry{".venv", folder}, python, []string{"**/.venv"}, false},
-		{entry{"keep.md", file}, nil, []string{"**/*.md", "!keep.md"}, true},
-		{entry{"a.py", file}, python, []string{"[broken"}, true},
+		{entry{name: "README.md", kind: file}, nil, []string{"**/*.md", ".github"}, false},
+		{entry{name: ".github", kind: folder}, nil, []string{"**/*.md", ".github"}, false},
+		{entry{name: "backend", kind: folder}, nil, []string{"**/*.md", "backend/docs"}, true},
+		{entry{name: "data.csv", kind: file}, nil, []string{"**/*.md"}, true},
+		{entry{name: ".venv", kind: folder}, python, []string{"**/.venv"}, false},
+		{entry{name: "keep.md", kind: file}, nil, []string{"**/*.md", "!keep.md"}, true},
+		{entry{name: "a.py", kind: file}, python, []string{"[broken"}, true},
 	} {
 		require.Equal(t, test.want, test.entry.matters(test.include, test.exclude), "%+v", test)
 	}
