@@ -288,11 +288,21 @@ func (e *Embedded) stop(ctx context.Context, r *Running) error {
 		if err := syscall.Kill(r.PID, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("stop the embedded engine (pid %d): %w", r.PID, err)
 		}
-		ctx, cancel := context.WithTimeout(ctx, stopTimeout+10*time.Second)
-		defer cancel()
 		lock := e.aliveLock()
-		if _, err := lock.TryLockContext(ctx, 50*time.Millisecond); err != nil {
-			return fmt.Errorf("the embedded engine (pid %d) did not stop: see %s", r.PID, e.path("log", "daemon.log"))
+		gone := func(patience time.Duration) bool {
+			ctx, cancel := context.WithTimeout(ctx, patience)
+			defer cancel()
+			free, err := lock.TryLockContext(ctx, 50*time.Millisecond)
+			return free && err == nil
+		}
+		if !gone(stopTimeout + 10*time.Second) {
+			// It hangs. What it started ends with it.
+			if err := syscall.Kill(r.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return fmt.Errorf("kill the embedded engine (pid %d): %w", r.PID, err)
+			}
+			if !gone(10 * time.Second) {
+				return fmt.Errorf("the embedded engine (pid %d) did not stop, not even by SIGKILL: see %s", r.PID, e.path("log", "daemon.log"))
+			}
 		}
 		return lock.Unlock()
 	}()
