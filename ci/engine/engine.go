@@ -153,7 +153,7 @@ func (e *Engine) Connect(ctx context.Context, log io.Writer) (*dagger.Client, er
 	if err := e.Ready(ctx); err != nil {
 		return nil, err
 	}
-	cli, env := e.sessionCLI()
+	cli, env := e.sessionCLI(log)
 	if cli != "" {
 		// The SDK takes the CLI's path from the environment alone.
 		restore, err := setEnvironment(cliVariable, cli)

@@ -2,11 +2,17 @@ package engine
 
 import (
 	"fmt"
+	"io"
 	"os"
+	"slices"
 )
 
-// realCLIVariable names the dagger command for the process that [BecomeSession] turns into it.
-const realCLIVariable = "_MILLRACE_DAGGER_CLI"
+// realCLIVariable names the dagger command for the process that [BecomeSession] turns into it, and silentVariable that nobody
+// reads what it logs.
+const (
+	realCLIVariable = "_MILLRACE_DAGGER_CLI"
+	silentVariable  = "_MILLRACE_DAGGER_SILENT"
+)
 
 // becomes says that this program calls BecomeSession.
 var becomes bool
@@ -22,18 +28,29 @@ func BecomeSession() {
 		becomes = true
 		return
 	}
-	err := becomeApart(cli, os.Args, os.Environ())
+	argv := slices.Clone(os.Args)
+	if os.Getenv(silentVariable) != "" {
+		argv = slices.Insert(argv, 1, "--silent")
+	}
+	err := becomeApart(cli, argv, os.Environ())
 	fmt.Fprintf(os.Stderr, "start %s: %v\n", cli, err)
 	os.Exit(1)
 }
 
 // sessionCLI returns the command by which the SDK starts a session, and what that needs in its environment.
-func (e *Engine) sessionCLI() (cli string, environment map[string]string) {
+//
+// What goes nowhere is not logged: twenty times a second, a session goes through all that it has ever done, which takes a
+// long one a fifth of a processor.
+func (e *Engine) sessionCLI(log io.Writer) (cli string, environment map[string]string) {
 	self, err := os.Executable()
 	if !becomes || !canBeApart || e.cli == "" || err != nil {
 		return e.cli, nil
 	}
-	return self, map[string]string{realCLIVariable: e.cli}
+	environment = map[string]string{realCLIVariable: e.cli}
+	if log == io.Discard {
+		environment[silentVariable] = "1"
+	}
+	return self, environment
 }
 
 // setEnvironment sets a variable, and returns what puts it back.

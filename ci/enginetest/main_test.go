@@ -38,6 +38,7 @@ var program string
 var environment []string
 
 func TestMain(m *testing.M) {
+	engine.BecomeSession()
 	flag.Parse()
 	if testing.Short() || flag.Lookup("test.list").Value.String() != "" {
 		os.Exit(m.Run())
