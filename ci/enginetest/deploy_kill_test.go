@@ -11,8 +11,10 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -83,6 +85,7 @@ func (p *place) folder(manifests, smoke string) string {
 
 // A deploy that is killed leaves the old version serving and a record by which the next run reverts it.
 func TestDeployIsKilled(t *testing.T) {
+	t.Parallel()
 	many := strings.Builder{}
 	for i := range 40 {
 		many.WriteString(settings(fmt.Sprintf("part-%d", i), "new"))
@@ -172,6 +175,43 @@ func TestDeployIsKilled(t *testing.T) {
 			require.Contains(t, history.stdout, "reverted by")
 		})
 	}
+}
+
+// The engine is lost in mid-deploy, which the cluster survives: the old version serves, and a run on another engine finds the
+// record and reverts. The lost engine is one of its own, since the tests' own cluster lives on the other.
+func TestEngineIsLostInMidDeploy(t *testing.T) {
+	p := newPlace(t)
+	p.up()
+	cable := newCable(t, p.cluster)
+	client := cable.api(t)
+	kubeconfig := "KUBE_CONFIG_TEST=" + cable.text
+	m := newMachine(t, "stand-ins.json")
+	m.borrow("bin", "sdk", "registry")
+	t.Cleanup(func() { m.engine(program, "engine", "down") })
+	code, said := m.engine(program, "engine", "up", "--engine", "embedded")
+	require.Zero(t, code, said)
+	args := []string{"deploy", "test", "--event", "push", "--ref", "main", "--sha", sha}
+	run := start(t, p.folder(settings("app", "unready")+workload("app", appImage(t, "2")), ""), args,
+		func(cmd *exec.Cmd) { cmd.Env = append(slices.Clone(m.env), kubeconfig) })
+	eventually(t, longest, func() bool { return cable.phase(t, client, p.namespace) == "waiting" || len(run.ended) > 0 }, "it does not come so far")
+
+	require.NoError(t, syscall.Kill(m.running().PID, syscall.SIGKILL))
+	got := run.wait(t, 2*time.Minute)
+	require.Equal(t, 3, got.code)
+	require.Equal(t, graph.Errored, got.node(t, "deploy-test").Verdict)
+	require.Contains(t, got.node(t, "deploy-test").Reason, "engine")
+	got.requireOneScreen(t)
+	p.serves("app", "1")
+
+	good := p.folder(settings("app", "")+workload("app", appImage(t, "3")), "")
+	status := ci(t, good, []string{"status", "test"}, withEnv(kubeconfig))
+	require.Zero(t, status.code)
+	require.Contains(t, status.stdout, "INTERRUPTED: revision 2")
+	next := ci(t, good, args, withEnv(kubeconfig))
+	require.Zero(t, next.code)
+	require.Contains(t, next.stdout, "was interrupted while it was")
+	p.serves("app", "3")
+	p.requireStatuses(kube.Deployed, kube.RolledBack, kube.Superseded)
 }
 
 // A run that is told to end undoes what it has begun, also where the signal goes to all processes of its group, as a terminal's Ctrl-C does.
@@ -285,6 +325,7 @@ func TestSecretsOfTheClusterStayThere(t *testing.T) {
 
 // The Dagger module deploys, looks and rolls back as the command line does.
 func TestModuleDeploys(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	p.up()
 	cable := newCable(t, p.cluster)

@@ -2,15 +2,19 @@ package enginetest
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/millrace-ci/millrace/ci/engine"
 )
 
 // machine is a cache folder of its own, as on another machine, that has some of what the engine of the tests has made.
@@ -26,13 +30,14 @@ func newMachine(t *testing.T, parts ...string) machine {
 	require.NoError(t, err)
 	folder := t.TempDir()
 	m := machine{t: t, cache: filepath.Join(folder, "cache", "millrace")}
-	require.NoError(t, os.MkdirAll(filepath.Join(m.cache, "bin"), 0o755))
+	require.NoError(t, os.MkdirAll(m.cache, 0o755))
 	for _, part := range parts {
 		found, err := filepath.Glob(filepath.Join(own.Cache, part))
 		require.NoError(t, err)
 		require.NotEmpty(t, found, part)
 		for _, from := range found {
 			to := filepath.Join(m.cache, filepath.Dir(part), filepath.Base(from))
+			require.NoError(t, os.MkdirAll(filepath.Dir(to), 0o755))
 			out, err := exec.Command("cp", "--archive", "--reflink=auto", from, to).CombinedOutput()
 			require.NoError(t, err, "%s", out)
 		}
@@ -47,6 +52,16 @@ func newMachine(t *testing.T, parts ...string) machine {
 	return m
 }
 
+// borrow lends the machine more of what the engine of the tests has made. It may only be read.
+func (m machine) borrow(parts ...string) {
+	m.t.Helper()
+	own, err := embedded()
+	require.NoError(m.t, err)
+	for _, part := range parts {
+		require.NoError(m.t, os.Symlink(filepath.Join(own.Cache, part), filepath.Join(m.cache, part)))
+	}
+}
+
 // engine runs a command of the engine's, and returns what it said.
 func (m machine) engine(argv ...string) (code int, said string) {
 	m.t.Helper()
@@ -56,6 +71,27 @@ func (m machine) engine(argv ...string) (code int, said string) {
 	m.t.Logf("%s: %v\n%s", strings.Join(argv[1:], " "), err, out)
 	require.NotNil(m.t, cmd.ProcessState, err)
 	return cmd.ProcessState.ExitCode(), string(out)
+}
+
+// getenv reads the machine's environment.
+func (m machine) getenv(name string) string {
+	for _, variable := range slices.Backward(m.env) {
+		if value, ok := strings.CutPrefix(variable, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// running returns the process of the engine.
+func (m machine) running() engine.Running {
+	m.t.Helper()
+	own, err := engine.NewEmbedded(m.getenv, engine.Lines(io.Discard))
+	require.NoError(m.t, err)
+	r, err := own.Status()
+	require.NoError(m.t, err)
+	require.NotNil(m.t, r, "no engine is running")
+	return *r
 }
 
 func (m machine) programs(pattern string) []string {
@@ -112,7 +148,7 @@ func TestFullDisk(t *testing.T) {
 	needsEngine(t)
 	m := newMachine(t)
 	// A file system of its own, and a mount namespace of its own, so that it is gone with the command.
-	small := []string{"unshare", "--mount", "sh", "-c", `mount -t tmpfs -o size=64m none "$XDG_CACHE_HOME" && exec "$0" "$@"`, program, "engine", "up", "--engine", "embedded"}
+	small := []string{"unshare", "--mount", "--propagation=unchanged", "sh", "-c", `mount -t tmpfs -o size=64m none "$XDG_CACHE_HOME" && exec "$0" "$@"`, program, "engine", "up", "--engine", "embedded"}
 	code, said := m.engine(small...)
 	require.Equal(t, 3, code, said)
 	require.Contains(t, said, "GiB free, and the first set-up needs up to 8")
@@ -121,4 +157,31 @@ func TestFullDisk(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, bytes.Contains(left, []byte(filepath.Dir(m.cache))))
 	require.NoError(t, syscall.Access(m.cache, 2), "the folder is as it was")
+}
+
+// A fresh root is entered by chroot, which leaves the root a folder of some mount and not one itself.
+func TestEngineInAChroot(t *testing.T) {
+	needsEngine(t)
+	m := newMachine(t, "stand-ins.json")
+	m.borrow("bin", "sdk", "registry")
+	t.Cleanup(func() { m.engine(program, "engine", "down") })
+	// The folders of this machine, in a folder of a file system that is gone with the engine.
+	const enter = `
+mount -t tmpfs none "$1"
+mkdir "$1/root"
+for path in /*; do
+	if [ -L "$path" ]; then cp -P "$path" "$1/root$path"; elif [ -d "$path" ]; then mkdir "$1/root$path"; mount --rbind "$path" "$1/root$path"; fi
+done
+exec chroot "$1/root" "$2" engine up --engine embedded`
+	code, said := m.engine("unshare", "--mount", "--propagation=unchanged", "sh", "-euc", enter, "sh", t.TempDir(), program)
+	require.Zero(t, code, said)
+
+	chosen, err := engine.Choose(t.Context(), engine.EmbeddedKind, m.getenv, engine.Lines(io.Discard))
+	require.NoError(t, err)
+	c, err := chosen.Connect(t.Context(), io.Discard)
+	require.NoError(t, err)
+	defer c.Close()
+	out, err := c.Container().From("debian:12").WithExec([]string{"ls", "/"}).Stdout(t.Context())
+	require.NoError(t, err)
+	require.Contains(t, out, "etc\n")
 }
