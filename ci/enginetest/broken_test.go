@@ -15,6 +15,7 @@ import (
 // A mistake of the person at the keyboard: nothing runs, and the answer says what to do.
 func TestUsage(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	tests := map[string]struct {
 		source func(t *testing.T) string
 		says   []string
@@ -66,6 +67,7 @@ func TestUsage(t *testing.T) {
 // Names that are hard on whoever pastes command lines together: everything passes, in every node.
 func TestOddNames(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	module := func(name string) string {
 		return fmt.Sprintf("%q\n\n# pylint: disable=invalid-name\n\nNAME = %q\n", "Has an odd name.", name)
 	}
@@ -102,6 +104,7 @@ def test_names() -> None:
 // A project with one thing broken: the node that it breaks says what, where, and how to go on.
 func TestBroken(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	tests := map[string]struct {
 		command []string
 		changes edits
@@ -225,6 +228,7 @@ func TestBroken(t *testing.T) {
 // Each linter finds its own, in a file of its own, though the others find something too.
 func TestEachLinter(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	got := ci(t, scores(t, edits{
 		"scores/for_black.py":  "\"\"\"Black.\"\"\"\n\nNAMES = {'a' : 1}\n",
 		"scores/for_isort.py":  "\"\"\"Isort.\"\"\"\n\nimport sys\nimport os\n\nPAIR = (os, sys)\n",

@@ -232,6 +232,7 @@ func TestDeployAndRollBack(t *testing.T) {
 
 // What does not come up goes back to what was there, with one cause, on one screen.
 func TestFaultsOfARelease(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]struct {
 		manifests string
 		change    func(*place, *kube.Deploy)
@@ -314,6 +315,7 @@ func TestFaultsOfARelease(t *testing.T) {
 
 // What can't even be begun changes nothing, and leaves no record.
 func TestFaultsBeforeARelease(t *testing.T) {
+	t.Parallel()
 	good := settings("app", "") + workload("app", "app")
 	for name, fault := range map[string]struct {
 		manifests string

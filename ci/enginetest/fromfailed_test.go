@@ -11,6 +11,7 @@ import (
 // A run is taken up where it failed: what passed stays as it was while the source does.
 func TestFromFailed(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	closed := newDepot()
 	closed.user, closed.password = "ada", "secret"
 	closed.open(t)

@@ -15,6 +15,7 @@ import (
 // The workflow ci-cd of examples/github-actions runs as it is: its actions, its line, its conditions, its secrets.
 func TestGitHubActions(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	// play has GitHub say that something happened in a repository whose registry only its secret opens.
 	play := func(t *testing.T, event string, payload map[string]any, changes edits) (hosted, *depot) {
 		t.Helper()

@@ -44,6 +44,7 @@ var oneFails = edits{"tests/test_sum.py": "def test_sum():\n    assert 1 + 1 == 
 // A failed run ends with the command that leads on, and that command does.
 func TestLookInside(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	t.Run("the tests", func(t *testing.T) {
 		source := scores(t, oneFails)
 		got := ci(t, source, []string{"test"})
@@ -125,6 +126,7 @@ func left(t *testing.T, cmd *exec.Cmd, screen *record) int {
 
 func TestInteractive(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	source := scores(t, oneFails)
 	keyboard, screen, cmd := terminal(t, "test", "--interactive", "--source", source, "--engine", "embedded")
 	screen.await(t, "This is the container of test.")
@@ -141,6 +143,7 @@ func TestInteractive(t *testing.T) {
 
 func TestShell(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	source := scores(t, nil)
 	keyboard, screen, cmd := terminal(t, "shell", "build", "batch", "--source", source, "--engine", "embedded")
 	screen.await(t, "This is the image batch.")

@@ -61,6 +61,7 @@ func requirePullable(t *testing.T, image published, checks ...validate.Option) v
 // The main job on the example: all of it passes, and what it makes is there.
 func TestPlatform(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	// Not the example's own name: whoever runs the main job by hand at the same time moves its tags.
 	const folder = "enginetest-customer-intelligence"
 	source := filepath.Join(t.TempDir(), folder)

@@ -130,6 +130,7 @@ func (d *depot) publish(extra ...string) []string {
 
 func TestRegistry(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 
 	t.Run("pushes, and not twice", func(t *testing.T) {
 		t.Parallel()

@@ -23,6 +23,7 @@ import (
 // starts the weekly one by what it may, which trains what it was asked for.
 func TestGitHubSchedules(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	const token = "the-token-of-the-job"
 	type asked struct {
 		Ref    string

@@ -36,6 +36,7 @@ func (o outcome) requireNowhere(t *testing.T, secrets ...string) {
 
 func TestSecretsStaySecret(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	const password, token = "canary-of-the-registry-0b5f", "canary-of-codecov-93d1"
 	basic := base64.StdEncoding.EncodeToString([]byte("ada:" + password))
 	d := newDepot()

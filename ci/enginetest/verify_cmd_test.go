@@ -32,6 +32,7 @@ func approver(t *testing.T) (public, file string) {
 
 // The way of an image from a build to production, a command at a time: deploy staging, smoke, load-test, approve, promote.
 func TestCommandsOfADelivery(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	production := namespace(t)
 	cable := newCable(t, p.cluster)

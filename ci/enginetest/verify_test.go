@@ -47,6 +47,7 @@ func requireNoTasks(t *testing.T, ns string) {
 
 func TestSmoke(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	ns := restricted(t)
 	serve(t, ns, "api", "STARTS=8")
 	kubectl(t, "--namespace", ns, "create", "secret", "generic", "credentials", "--from-literal=token=open-sesame")
