@@ -373,6 +373,6 @@ func (p *pipeline) look(ctx context.Context, s *streams, do func(context.Context
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, log.tail())
 	}
-	defer hangUp(client)
+	defer engine.HangUp(client)
 	return do(ctx, ready.inputs(client, chosen.Registry))
 }

@@ -70,7 +70,7 @@ func (f modelFlags) open(ctx context.Context, s *streams, told *mlflowFlag, do f
 		if err != nil {
 			return err
 		}
-		defer hangUp(c)
+		defer engine.HangUp(c)
 		in.Client = c
 	}
 	kept, err := f.store(in, f.Source)

@@ -403,7 +403,7 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 		p.tellBroken(ctx, s, ready, err)
 		return err
 	}
-	defer hangUp(c)
+	defer engine.HangUp(c)
 
 	in := p.inputs(c, chosen.Registry)
 	fingerprint := p.fingerprint(ctx, in.Source)
@@ -526,16 +526,6 @@ func (p *prepared) anyway(in pipelines.Inputs, node string) string {
 		}
 	}
 	return ""
-}
-
-// hangUp ends the session. With an engine that is gone, that would take for ever.
-func hangUp(c *dagger.Client) {
-	closed := make(chan struct{})
-	go func() { _ = c.Close(); close(closed) }()
-	select {
-	case <-closed:
-	case <-time.After(10 * time.Second):
-	}
 }
 
 // explainImages says which images could not be made in this run: to the steps, a pull has failed, and that is all they know.

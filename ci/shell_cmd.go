@@ -80,7 +80,7 @@ func (c *shellCmd) Run(ctx context.Context, s *streams) error {
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, log.tail())
 	}
-	defer hangUp(client)
+	defer engine.HangUp(client)
 	inside, err := pipelines.Container(ctx, ready.inputs(client, ""), at)
 	if err != nil {
 		return usageError{err}

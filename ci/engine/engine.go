@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
@@ -148,7 +150,7 @@ func (e *Engine) Ready(ctx context.Context) error {
 	return err
 }
 
-// Connect opens a session; what the engine says of its work goes to log.
+// Connect opens a session, which [HangUp] ends; what the engine says of its work goes to log.
 func (e *Engine) Connect(ctx context.Context, log io.Writer) (*dagger.Client, error) {
 	if err := e.Ready(ctx); err != nil {
 		return nil, err
@@ -167,6 +169,15 @@ func (e *Engine) Connect(ctx context.Context, log io.Writer) (*dagger.Client, er
 		dagger.WithEnvironmentVariable("DAGGER_NO_NAG", "1"),
 		dagger.WithEnvironmentVariable("DO_NOT_TRACK", "1"),
 	}
+	file, err := os.CreateTemp("", "millrace-session-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(file.Name())
+	if err := file.Close(); err != nil {
+		return nil, err
+	}
+	options = append(options, dagger.WithEnvironmentVariable(sessionPIDVariable, file.Name()))
 	for name, value := range env {
 		options = append(options, dagger.WithEnvironmentVariable(name, value))
 	}
@@ -189,6 +200,11 @@ func (e *Engine) Connect(ctx context.Context, log io.Writer) (*dagger.Client, er
 	case o := <-connected:
 		if o.err != nil {
 			return nil, fmt.Errorf("connect to the %s engine: %w", e.Kind, o.err)
+		}
+		if text, err := os.ReadFile(file.Name()); err == nil {
+			if pid, err := strconv.Atoi(string(text)); err == nil {
+				sessions.Store(o.c, pid)
+			}
 		}
 		return o.c, nil
 	}

@@ -5,13 +5,19 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"dagger.io/dagger"
 )
 
-// realCLIVariable names the dagger command for the process that [BecomeSession] turns into it, and silentVariable that nobody
-// reads what it logs.
+// realCLIVariable names the dagger command for the process that [BecomeSession] turns into it, silentVariable says that nobody
+// reads what it logs, and sessionPIDVariable names the file that is to have the number of the process.
 const (
-	realCLIVariable = "_MILLRACE_DAGGER_CLI"
-	silentVariable  = "_MILLRACE_DAGGER_SILENT"
+	realCLIVariable    = "_MILLRACE_DAGGER_CLI"
+	silentVariable     = "_MILLRACE_DAGGER_SILENT"
+	sessionPIDVariable = "_MILLRACE_DAGGER_SESSION"
 )
 
 // becomes says that this program calls BecomeSession.
@@ -32,6 +38,10 @@ func BecomeSession() {
 	if os.Getenv(silentVariable) != "" {
 		argv = slices.Insert(argv, 1, "--silent")
 	}
+	if file := os.Getenv(sessionPIDVariable); file != "" {
+		// Without the number it is not ended where it hangs, which is no reason not to begin.
+		_ = os.WriteFile(file, []byte(strconv.Itoa(os.Getpid())), 0o600)
+	}
 	err := becomeApart(cli, argv, os.Environ())
 	fmt.Fprintf(os.Stderr, "start %s: %v\n", cli, err)
 	os.Exit(1)
@@ -51,6 +61,29 @@ func (e *Engine) sessionCLI(log io.Writer) (cli string, environment map[string]s
 		environment[silentVariable] = "1"
 	}
 	return self, environment
+}
+
+// sessions are the processes of the sessions that this program has opened, by their clients.
+var sessions sync.Map
+
+// patience is how long a session may take to end. With an engine that is gone, it would take for ever.
+const patience = 10 * time.Second
+
+// HangUp closes the client of a session. One that hangs is killed.
+func HangUp(c *dagger.Client) {
+	closed := make(chan struct{})
+	go func() { _ = c.Close(); close(closed) }()
+	select {
+	case <-closed:
+	case <-time.After(patience):
+		// Close waits for the process, so its number is nobody else's yet.
+		if pid, known := sessions.Load(c); known {
+			if process, err := os.FindProcess(pid.(int)); err == nil {
+				_ = process.Kill()
+			}
+		}
+	}
+	sessions.Delete(c)
 }
 
 // setEnvironment sets a variable, and returns what puts it back.

@@ -201,6 +201,7 @@ func TestEngineIsLostInMidDeploy(t *testing.T) {
 	require.Equal(t, graph.Errored, got.node(t, "deploy-test").Verdict)
 	require.Contains(t, got.node(t, "deploy-test").Reason, "engine")
 	got.requireOneScreen(t)
+	eventually(t, 10*time.Second, func() bool { return len(processes(t, m.cache)) == 0 }, "a session outlives its command")
 	p.serves("app", "1")
 
 	good := p.folder(settings("app", "")+workload("app", appImage(t, "3")), "")
