@@ -296,6 +296,9 @@ func (e *Embedded) stop(ctx context.Context, r *Running) error {
 			return free && err == nil
 		}
 		if !gone(stopTimeout + 10*time.Second) {
+			if err := ctx.Err(); err != nil {
+				return fmt.Errorf("the embedded engine (pid %d) was told to stop, and was not waited for: %w", r.PID, err)
+			}
 			// It hangs. What it started ends with it.
 			if err := syscall.Kill(r.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 				return fmt.Errorf("kill the embedded engine (pid %d): %w", r.PID, err)
