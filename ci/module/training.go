@@ -50,15 +50,21 @@ func (m *Millrace) Training(
 	// Secret of that key.
 	// +optional
 	awsSecretAccessKey *dagger.Secret,
+	// Session token, where the key is a temporary one.
+	// +optional
+	awsSessionToken *dagger.Secret,
 	// Key of the service account for Google Cloud Storage, as JSON.
 	// +optional
 	googleServiceAccountKey *dagger.Secret,
 	// Name of the account for Azure Blob Storage.
 	// +optional
 	azureStorageAccountName *dagger.Secret,
-	// Key of that account.
+	// Key of that account; give this or the SAS token.
 	// +optional
 	azureStorageAccountKey *dagger.Secret,
+	// SAS token for that account, which allows only what it says.
+	// +optional
+	azureStorageSasToken *dagger.Secret,
 	// Endpoint of that account, such as https://ACCOUNT.blob.core.usgovcloudapi.net; millrace.yaml's, else Azure's public cloud if left out.
 	// +optional
 	azureStorageEndpoint string,
@@ -111,9 +117,9 @@ func (m *Millrace) Training(
 	t := trainingRequest{
 		data: data, dataURL: dataURL, store: store, mlflow: mlflow, mlflowUser: mlflowTrackingUsername, models: models,
 		access: access{endpoint: endpoint, region: region, azureEndpoint: azureStorageEndpoint, registryUser: registryUser, secrets: map[string]*dagger.Secret{
-			"AWS_ACCESS_KEY_ID": awsAccessKeyID, "AWS_SECRET_ACCESS_KEY": awsSecretAccessKey,
+			"AWS_ACCESS_KEY_ID": awsAccessKeyID, "AWS_SECRET_ACCESS_KEY": awsSecretAccessKey, "AWS_SESSION_TOKEN": awsSessionToken,
 			"GOOGLE_SERVICE_ACCOUNT_KEY": googleServiceAccountKey,
-			"AZURE_STORAGE_ACCOUNT_NAME": azureStorageAccountName, "AZURE_STORAGE_ACCOUNT_KEY": azureStorageAccountKey,
+			"AZURE_STORAGE_ACCOUNT_NAME": azureStorageAccountName, "AZURE_STORAGE_ACCOUNT_KEY": azureStorageAccountKey, "AZURE_STORAGE_SAS_TOKEN": azureStorageSasToken,
 			"REGISTRY_PASSWORD": registryPassword, "MLFLOW_TRACKING_TOKEN": mlflowTrackingToken, "MLFLOW_TRACKING_PASSWORD": mlflowTrackingPassword,
 		}},
 	}
