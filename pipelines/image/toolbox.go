@@ -32,6 +32,9 @@ func Toolbox(ctx context.Context, c *dagger.Client, python, lock string) (*dagge
 		base = base.WithEnvVariable("UV_SYSTEM_CERTS", "1").WithEnvVariable("SSL_CERT_FILE", caBundle)
 	}
 	return base.
+		// Where the host trusts authorities of its own, the engine runs these before and after each command, which takes longer than
+		// most commands of a toolbox do; without them it writes the bundle by itself.
+		WithoutFiles([]string{"/usr/sbin/update-ca-certificates", "/usr/local/sbin/update-ca-certificates"}).
 		WithExec([]string{"pip", "install", "--no-cache-dir", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore", "uv==" + uvVersion}).
 		WithEnvVariable("UV_CACHE_DIR", "/cache/uv").
 		WithEnvVariable("UV_LINK_MODE", "copy").
