@@ -52,6 +52,7 @@ func (o outcome) requireRanAgain(t *testing.T, before outcome, tools ...string) 
 // What has not changed is not done again. Nothing here goes by how long a run takes.
 func TestCaching(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	d := newDepot().open(t)
 	// Of this source the engine has seen nothing yet.
 	source := scores(t, edits{

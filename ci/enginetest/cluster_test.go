@@ -79,6 +79,7 @@ func publishGreeter(t *testing.T) string {
 
 func TestCluster(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	image := publishGreeter(t)
 	ns := namespace(t)
 	apply(t, ns, greeters(image, 30080))
@@ -149,6 +150,7 @@ func TestCluster(t *testing.T) {
 
 func TestAStoppedClusterLeavesNothing(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	name := "node-" + strings.ToLower(rand.Text()[:8])
 	k := startCluster(t, client(t), name)
 	require.NotEmpty(t, processes(t, "--hostname-override="+name))
@@ -161,6 +163,7 @@ func TestAStoppedClusterLeavesNothing(t *testing.T) {
 
 func TestAClusterEndsWithItsSession(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	chosen, err := engine.Choose(t.Context(), engine.EmbeddedKind, os.Getenv, engine.Lines(io.Discard))
 	require.NoError(t, err)
 	session, err := chosen.Connect(t.Context(), io.Discard)
@@ -187,6 +190,7 @@ func clusterCommand(t *testing.T, args ...string) (string, error) {
 
 func TestClusterCommand(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	t.Cleanup(func() {
 		cmd := exec.CommandContext(context.Background(), program, "cluster", "down")
 		cmd.Env = environment

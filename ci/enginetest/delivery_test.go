@@ -15,6 +15,7 @@ import (
 // The promise of the main job, from a push to main to production: one command, with nothing but an engine.
 func TestDelivery(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	source := filepath.Join(t.TempDir(), "enginetest-delivery")
 	require.NoError(t, os.CopyFS(source, os.DirFS(repository+"/examples/customer-intelligence")))
 	commit := committed(t, source, "https://github.com/acme/customer-intelligence.git")

@@ -2,12 +2,12 @@ package enginetest
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -28,7 +28,7 @@ import (
 
 var kubeconfigData = regexp.MustCompile(`"?(certificate-authority|client-certificate|client-key)-data"?: ?"?([A-Za-z0-9+/=]+)`)
 
-// api asks the API server itself, which is faster than a container with kubectl: what passes in a moment can be seen.
+// api asks the API server itself, which is faster than kubectl: what passes in a moment can be seen.
 func (c *cable) api(t *testing.T) *http.Client {
 	t.Helper()
 	data := map[string][]byte{}
@@ -44,28 +44,46 @@ func (c *cable) api(t *testing.T) *http.Client {
 	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: roots, MinVersion: tls.VersionTLS12}}}
 }
 
-// phase returns how far a revision has come, as its record says; empty if there is none.
+// phase returns how far revision 2 has come, as its record says; empty if there is none.
 func (c *cable) phase(t *testing.T, client *http.Client, namespace string) string {
 	t.Helper()
 	answer, err := client.Get(fmt.Sprintf("https://%s/api/v1/namespaces/%s/secrets/millrace-release-2", c.listener.Addr(), namespace))
-	if err != nil {
-		return ""
-	}
+	require.NoError(t, err)
 	defer answer.Body.Close()
-	// All of it, or the connection would be used only once: there are many of these calls, and each connection is one through the engine.
-	text, err := io.ReadAll(answer.Body)
-	if err != nil {
-		return ""
+	var secret labelled
+	require.NoError(t, json.NewDecoder(answer.Body).Decode(&secret))
+	return secret.phase()
+}
+
+// labelled is what matters of an object of the API's.
+type labelled struct {
+	Metadata struct {
+		Labels map[string]string `json:"labels"`
+	} `json:"metadata"`
+}
+
+func (l labelled) phase() string { return l.Metadata.Labels["millrace.dev/phase"] }
+
+// await watches the record of revision 2, which tells of each phase at once, until it comes to one of some phases.
+func (c *cable) await(t *testing.T, client *http.Client, namespace string, phases ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), longest)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet,
+		fmt.Sprintf("https://%s/api/v1/namespaces/%s/secrets?watch=true&fieldSelector=metadata.name%%3Dmillrace-release-2", c.listener.Addr(), namespace), nil)
+	require.NoError(t, err)
+	answer, err := (&http.Client{Transport: client.Transport}).Do(request)
+	require.NoError(t, err)
+	defer answer.Body.Close()
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+	events := json.NewDecoder(answer.Body)
+	for {
+		var event struct{ Object labelled }
+		require.NoError(t, events.Decode(&event), "it does not come to %s", strings.Join(phases, " or "))
+		if slices.Contains(phases, event.Object.phase()) {
+			return
+		}
 	}
-	var secret struct {
-		Metadata struct {
-			Labels map[string]string `json:"labels"`
-		} `json:"metadata"`
-	}
-	if json.Unmarshal(text, &secret) != nil {
-		return ""
-	}
-	return secret.Metadata.Labels["millrace.dev/phase"]
 }
 
 // folder writes a source tree with an environment called test, whose manifests are given.
@@ -180,6 +198,7 @@ func TestDeployIsKilled(t *testing.T) {
 // The engine is lost in mid-deploy, which the cluster survives: the old version serves, and a run on another engine finds the
 // record and reverts. The lost engine is one of its own, since the tests' own cluster lives on the other.
 func TestEngineIsLostInMidDeploy(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	p.up()
 	cable := newCable(t, p.cluster)
@@ -193,7 +212,7 @@ func TestEngineIsLostInMidDeploy(t *testing.T) {
 	args := []string{"deploy", "test", "--event", "push", "--ref", "main", "--sha", sha}
 	run := start(t, p.folder(settings("app", "unready")+workload("app", appImage(t, "2")), ""), args,
 		func(cmd *exec.Cmd) { cmd.Env = append(slices.Clone(m.env), kubeconfig) })
-	eventually(t, longest, func() bool { return cable.phase(t, client, p.namespace) == "waiting" || len(run.ended) > 0 }, "it does not come so far")
+	cable.await(t, client, p.namespace, "waiting")
 
 	require.NoError(t, syscall.Kill(m.running().PID, syscall.SIGKILL))
 	got := run.wait(t, 2*time.Minute)
@@ -217,6 +236,7 @@ func TestEngineIsLostInMidDeploy(t *testing.T) {
 
 // A run that is told to end undoes what it has begun, also where the signal goes to all processes of its group, as a terminal's Ctrl-C does.
 func TestDeployIsInterrupted(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		signal syscall.Signal
 		group  bool
@@ -250,6 +270,7 @@ func TestDeployIsInterrupted(t *testing.T) {
 // The values of Secrets that live in the cluster, and the credentials of the kubeconfig, are in nothing that a deploy prints, leaves,
 // or has the engine keep: a Secret in the source is known to whoever knows the source, but these are not.
 func TestSecretsOfTheClusterStayThere(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	cable := newCable(t, p.cluster)
 	var key string

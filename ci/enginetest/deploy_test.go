@@ -491,24 +491,6 @@ func (c *cable) cluster() kube.Cluster {
 	return kube.HostCluster(client(c.t), "kubeconfig-"+c.listener.Addr().String(), base64.StdEncoding.EncodeToString([]byte(c.text)))
 }
 
-// awaitPhase waits until a revision has come so far.
-func (p *place) awaitPhase(revision int, phases ...string) {
-	p.t.Helper()
-	eventually(p.t, 2*time.Minute, func() bool {
-		out, err := kubectlOn(context.Background(), p.t, p.cluster, "", "get", "secret", fmt.Sprintf("millrace-release-%d", revision), "--namespace", p.namespace,
-			"--ignore-not-found", "-o", `jsonpath={.metadata.labels.millrace\.dev/phase}`)
-		if err != nil {
-			return false
-		}
-		for _, phase := range phases {
-			if out == phase {
-				return true
-			}
-		}
-		return false
-	}, "revision does not come to "+strings.Join(phases, " or "))
-}
-
 // A cluster that is out of reach for a moment is waited for; one that stays away leaves a record by which the next run reverts.
 func TestClusterGoneInMidDeploy(t *testing.T) {
 	t.Parallel()
@@ -536,7 +518,7 @@ func TestClusterGoneInMidDeploy(t *testing.T) {
 				ended <- err
 			}()
 			api := eye.api(t)
-			require.Eventually(t, func() bool { return eye.phase(t, api, p.namespace) == test.phase }, 4*time.Minute, 10*time.Millisecond, "it does not come so far")
+			eye.await(t, api, p.namespace, test.phase)
 			cable.cut()
 			err := <-ended
 			t.Logf("%s: %s (%v)\n%s", got.Verdict, got.Reason, err, got.Output)
@@ -696,6 +678,8 @@ func TestRollbackFailsToo(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	p.up()
+	eye := newCable(t, p.cluster)
+	api := eye.api(t)
 	manifests := settings("app", "crash") + workload("app", "app")
 	d := p.deploy("2")
 	d.Deadline = 70 * time.Second
@@ -706,7 +690,7 @@ func TestRollbackFailsToo(t *testing.T) {
 			once.Do(func() {
 				// From now on no pod that is new fits in, those of the old version included.
 				go func() {
-					p.awaitPhase(2, "waiting")
+					eye.await(t, api, p.namespace, "waiting")
 					apply(t, p.namespace, "apiVersion: v1\nkind: LimitRange\nmetadata: {name: large}\nspec: {limits: [{type: Container, min: {memory: 1Gi}}]}\n")
 					kubectl(t, "delete", "pods", "--all", "--namespace", p.namespace, "--wait=false", "--grace-period=0", "--force")
 				}()

@@ -237,6 +237,7 @@ models:
 // What a run that was killed has left, the next one removes; one that is interrupted leaves nothing.
 func TestTrainingInAPodIsEnded(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	place := namespace(t)
 	source := lessons(t, edits{"train.py": podsTrain, "millrace.yaml": fmt.Sprintf(`data: [{name: rows}]
 models:

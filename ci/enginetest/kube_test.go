@@ -3,8 +3,11 @@ package enginetest
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +24,38 @@ import (
 var ephemeral struct {
 	mu      sync.Mutex
 	running *kube.Running
+	desk    desk
+}
+
+// desk is a folder of this machine from which kubectl works on the shared cluster. The tests look at it several hundred times, and to
+// start a container takes five times as long as kubectl does.
+type desk struct{ folder, server, name string }
+
+func newDesk(t *testing.T, r *kube.Running) desk {
+	t.Helper()
+	folder, err := os.MkdirTemp("", "enginetest-kubectl-")
+	require.NoError(t, err)
+	tools, err := r.Cluster.Tools(t.Context(), client(t))
+	require.NoError(t, err)
+	_, err = tools.WithExec([]string{"sh", "-euc", `cp "$(command -v kubectl)" /tmp/kubectl`}).File("/tmp/kubectl").Export(t.Context(), filepath.Join(folder, "kubectl"))
+	require.NoError(t, err)
+	d := desk{folder: folder, server: "https://" + wayIn(t, r.Cluster), name: r.Cluster.Host}
+	require.NoError(t, os.WriteFile(d.path("config"), []byte(r.KubeconfigAt(d.server)), 0o600))
+	return d
+}
+
+func (d desk) path(name string) string { return filepath.Join(d.folder, name) }
+
+func (d desk) kubectl(ctx context.Context, stdin string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, d.path("kubectl"), append([]string{"--kubeconfig", d.path("config"), "--tls-server-name", d.name, "--cache-dir", d.path("cache")}, args...)...)
+	cmd.Env = environment
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = fmt.Errorf("%w: %s", err, exit.Stderr)
+	}
+	return string(out), err
 }
 
 // cluster returns the cluster that all tests share; it is started when it is first asked for, and stopped at the end.
@@ -31,6 +66,7 @@ func cluster(t *testing.T) kube.Cluster {
 	defer ephemeral.mu.Unlock()
 	if ephemeral.running == nil {
 		ephemeral.running = startCluster(t, c, "cluster")
+		ephemeral.desk = newDesk(t, ephemeral.running)
 		t.Logf("the cluster took pods after %s", ephemeral.running.Ready)
 	}
 	return ephemeral.running.Cluster
@@ -58,6 +94,7 @@ func stopCluster() {
 	if ephemeral.running != nil {
 		// The cluster of a session whose engine was killed can't be stopped well, and need not be.
 		_ = ephemeral.running.Stop(context.Background())
+		_ = os.RemoveAll(ephemeral.desk.folder)
 		ephemeral.running = nil
 	}
 }
@@ -90,14 +127,21 @@ func apply(t *testing.T, namespace, manifests string) {
 	require.NoError(t, err)
 }
 
-// kubectlOn runs kubectl on a cluster.
-func kubectlOn(ctx context.Context, t *testing.T, k kube.Cluster, stdin string, args ...string) (string, error) {
+// kubectlOn runs kubectl on a cluster: the shared one's from this machine, another's in a container.
+func kubectlOn(ctx context.Context, t *testing.T, k kube.Cluster, stdin string, args ...string) (out string, err error) {
 	t.Helper()
-	tools, err := k.Tools(ctx, client(t))
-	if err != nil {
-		return "", err
+	ephemeral.mu.Lock()
+	shared, from := ephemeral.running != nil && k.Service != nil && k.Service == ephemeral.running.Cluster.Service, ephemeral.desk
+	ephemeral.mu.Unlock()
+	if shared {
+		out, err = from.kubectl(ctx, stdin, args...)
+	} else {
+		var tools *dagger.Container
+		if tools, err = k.Tools(ctx, client(t)); err != nil {
+			return "", err
+		}
+		out, err = tools.WithExec(append([]string{"kubectl"}, args...), dagger.ContainerWithExecOpts{Stdin: stdin}).Stdout(ctx)
 	}
-	out, err := tools.WithExec(append([]string{"kubectl"}, args...), dagger.ContainerWithExecOpts{Stdin: stdin}).Stdout(ctx)
 	if err != nil {
 		return "", fmt.Errorf("kubectl %s: %w", strings.Join(args, " "), step.Explain(err))
 	}

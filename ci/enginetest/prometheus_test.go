@@ -51,6 +51,7 @@ spec:
 
 func TestPrometheusIsASource(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	chosen, err := engine.Choose(t.Context(), engine.EmbeddedKind, os.Getenv, engine.Lines(io.Discard))
 	require.NoError(t, err)
 	require.NoError(t, chosen.Ready(t.Context()))

@@ -103,6 +103,7 @@ func (m machine) programs(pattern string) []string {
 
 func TestSetUpIsKilled(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	m := newMachine(t, "bin/engine-*", "sdk")
 	t.Cleanup(func() { m.engine(program, "engine", "down") })
 
@@ -162,6 +163,7 @@ func TestFullDisk(t *testing.T) {
 // A fresh root is entered by chroot, which leaves the root a folder of some mount and not one itself.
 func TestEngineInAChroot(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	m := newMachine(t, "stand-ins.json")
 	m.borrow("bin", "sdk", "registry")
 	t.Cleanup(func() { m.engine(program, "engine", "down") })
