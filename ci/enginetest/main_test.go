@@ -43,9 +43,9 @@ func TestMain(m *testing.M) {
 	if testing.Short() || flag.Lookup("test.list").Value.String() != "" {
 		os.Exit(m.Run())
 	}
-	// What runs side by side waits for clusters, servers and the engine more than it works: one more than there are processors.
-	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
-		if err := parallel.Value.Set(strconv.Itoa(runtime.GOMAXPROCS(0) + 1)); err != nil {
+	// What runs side by side waits for clusters, servers and the engine about as much as it works: two for each processor.
+	if parallel, processors := flag.Lookup("test.parallel"), runtime.GOMAXPROCS(0); parallel.Value.String() == strconv.Itoa(processors) {
+		if err := parallel.Value.Set(strconv.Itoa(2 * processors)); err != nil {
 			panic(err)
 		}
 	}
