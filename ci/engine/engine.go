@@ -155,7 +155,14 @@ func (e *Engine) Connect(ctx context.Context, log io.Writer) (*dagger.Client, er
 	if err := e.Ready(ctx); err != nil {
 		return nil, err
 	}
-	cli, env := e.sessionCLI(log)
+	cli, env, err := e.sessionCLI(log)
+	if err != nil {
+		return nil, err
+	}
+	number := env[sessionPIDVariable]
+	if number != "" {
+		defer os.Remove(number)
+	}
 	if cli != "" {
 		// The SDK takes the CLI's path from the environment alone.
 		restore, err := setEnvironment(cliVariable, cli)
@@ -169,15 +176,6 @@ func (e *Engine) Connect(ctx context.Context, log io.Writer) (*dagger.Client, er
 		dagger.WithEnvironmentVariable("DAGGER_NO_NAG", "1"),
 		dagger.WithEnvironmentVariable("DO_NOT_TRACK", "1"),
 	}
-	file, err := os.CreateTemp("", "millrace-session-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.Remove(file.Name())
-	if err := file.Close(); err != nil {
-		return nil, err
-	}
-	options = append(options, dagger.WithEnvironmentVariable(sessionPIDVariable, file.Name()))
 	for name, value := range env {
 		options = append(options, dagger.WithEnvironmentVariable(name, value))
 	}
@@ -201,7 +199,7 @@ func (e *Engine) Connect(ctx context.Context, log io.Writer) (*dagger.Client, er
 		if o.err != nil {
 			return nil, fmt.Errorf("connect to the %s engine: %w", e.Kind, o.err)
 		}
-		if text, err := os.ReadFile(file.Name()); err == nil {
+		if text, err := os.ReadFile(number); err == nil {
 			if pid, err := strconv.Atoi(string(text)); err == nil {
 				sessions.Store(o.c, pid)
 			}

@@ -51,16 +51,24 @@ func BecomeSession() {
 //
 // What goes nowhere is not logged: twenty times a second, a session goes through all that it has ever done, which takes a
 // long one a fifth of a processor.
-func (e *Engine) sessionCLI(log io.Writer) (cli string, environment map[string]string) {
+// The file that the environment names for the session's number is the caller's to remove.
+func (e *Engine) sessionCLI(log io.Writer) (cli string, environment map[string]string, err error) {
 	self, err := os.Executable()
 	if !becomes || !canBeApart || e.cli == "" || err != nil {
-		return e.cli, nil
+		return e.cli, nil, nil
 	}
-	environment = map[string]string{realCLIVariable: e.cli}
+	file, err := os.CreateTemp("", "millrace-session-")
+	if err != nil {
+		return "", nil, err
+	}
+	if err := file.Close(); err != nil {
+		return "", nil, err
+	}
+	environment = map[string]string{realCLIVariable: e.cli, sessionPIDVariable: file.Name()}
 	if log == io.Discard {
 		environment[silentVariable] = "1"
 	}
-	return self, environment
+	return self, environment, nil
 }
 
 // sessions are the processes of the sessions that this program has opened, by their clients.
