@@ -28,7 +28,7 @@ const sha = "0123456789abcdef0123456789abcdef01234567"
 var push = []string{"--event", "push", "--ref", "main", "--sha", sha}
 
 // slots bounds the runs at a time, for the sake of small machines.
-var slots = make(chan struct{}, 2)
+var slots = make(chan struct{}, 3)
 
 // invocation is a run of the ci program that goes on.
 type invocation struct {

@@ -187,3 +187,25 @@ exec chroot "$1/root" "$2" engine up --engine embedded`
 	require.NoError(t, err)
 	require.Contains(t, out, "etc\n")
 }
+
+// An engine that answers no signal is killed, when whoever stops it has waited long enough, and not when he gives up.
+func TestAnEngineThatHangsIsKilled(t *testing.T) {
+	needsEngine(t)
+	t.Parallel()
+	m := newMachine(t, "stand-ins.json")
+	m.borrow("bin", "sdk", "registry")
+	t.Cleanup(func() { m.engine(program, "engine", "down") })
+	code, said := m.engine(program, "engine", "up", "--engine", "embedded")
+	require.Zero(t, code, said)
+	r := m.running()
+	require.NoError(t, syscall.Kill(r.PID, syscall.SIGSTOP))
+
+	code, said = m.engine("timeout", "--signal", "INT", "--preserve-status", "3", program, "engine", "down")
+	require.Equal(t, 130, code)
+	require.Contains(t, said, "ci: interrupted")
+	require.Equal(t, r.PID, m.running().PID)
+
+	code, said = m.engine(program, "engine", "down")
+	require.Zero(t, code, said)
+	eventually(t, 10*time.Second, func() bool { return len(processes(t, m.cache)) == 0 }, "something of the engine goes on")
+}
