@@ -94,54 +94,39 @@ func or(names []string) string { return strings.Join(names, ", ") }
 
 // Read returns a file; its version is what conditional writes go by: the generation in Google's buckets, else the entity tag.
 func (b Bucket) Read(ctx context.Context, name string) ([]byte, string, error) {
-	a, _, err := b.do(ctx, "read", map[string]any{"name": name}, false, nil)
-	if err != nil || a.Data == nil {
-		return nil, "", err
-	}
-	return []byte(*a.Data), a.Version, nil
+	return operations(b.do).read(ctx, name)
 }
 
 // Write replaces a file by a conditional request, if it has not changed.
 func (b Bucket) Write(ctx context.Context, name string, data []byte, version string) error {
-	_, _, err := b.do(ctx, "write", map[string]any{"name": name, "data": string(data), "version": version}, false, nil)
-	return err
+	return operations(b.do).write(ctx, name, data, version)
 }
 
 // Put writes what is not there yet, and reads all of it back.
 func (b Bucket) Put(ctx context.Context, prefix string, dir *dagger.Directory, digests map[string]string) error {
-	_, _, err := b.do(ctx, "put", map[string]any{"prefix": prefix, "folder": "/upload", "digests": digests}, false,
-		func(ctr *dagger.Container) *dagger.Container { return ctr.WithMountedDirectory("/upload", dir) })
-	return err
+	return operations(b.do).put(ctx, prefix, dir, digests)
 }
 
 // List returns what lies right below prefix.
 func (b Bucket) List(ctx context.Context, prefix string) ([]string, error) {
-	a, _, err := b.do(ctx, "list", map[string]any{"prefix": prefix}, false, nil)
-	return a.Names, err
+	return operations(b.do).list(ctx, prefix)
 }
 
 // Get returns the files below prefix.
 func (b Bucket) Get(ctx context.Context, prefix string) (*dagger.Directory, error) {
-	a, _, err := b.do(ctx, "stat", map[string]any{"prefix": prefix}, false, nil)
+	a, err := operations(b.do).stat(ctx, map[string]any{"prefix": prefix})
 	if err != nil {
 		return nil, err
 	}
-	return b.download(ctx, a.Objects, prefix)
+	return operations(b.do).fetch(ctx, b.Client, a.Objects, prefix)
 }
 
 // Fetch returns a folder with the objects named, those that exist. They are downloaded again when their entity tags have
 // changed, and not when time has passed.
 func (b Bucket) Fetch(ctx context.Context, _ *dagger.Client, names []string) (*dagger.Directory, error) {
-	a, _, err := b.do(ctx, "stat", map[string]any{"names": names}, false, nil)
+	a, err := operations(b.do).stat(ctx, map[string]any{"names": names})
 	if err != nil {
 		return nil, err
 	}
-	return b.download(ctx, a.Objects, "")
-}
-
-func (b Bucket) download(ctx context.Context, objects []Object, strip string) (*dagger.Directory, error) {
-	if len(objects) == 0 {
-		return b.Client.Directory(), nil
-	}
-	return downloaded(ctx, b.do, map[string]any{"objects": objects, "strip": strip})
+	return operations(b.do).fetch(ctx, b.Client, a.Objects, "")
 }

@@ -113,10 +113,50 @@ func (p program) do(ctx context.Context, operation string, settings map[string]a
 	return a, done.Container, nil
 }
 
-// downloaded returns the folder that the operation fetch fills. What tells the content is among the settings, so it is not
-// downloaded twice.
-func downloaded(ctx context.Context, do func(context.Context, string, map[string]any, bool, func(*dagger.Container) *dagger.Container) (answer, *dagger.Container, error), settings map[string]any) (*dagger.Directory, error) {
-	settings["out"] = "/out"
+// operations are what every store's program knows, by the function that runs it.
+type operations func(ctx context.Context, operation string, settings map[string]any, cached bool, prepare func(*dagger.Container) *dagger.Container) (answer, *dagger.Container, error)
+
+func (do operations) read(ctx context.Context, name string) ([]byte, string, error) {
+	a, _, err := do(ctx, "read", map[string]any{"name": name}, false, nil)
+	if err != nil || a.Data == nil {
+		return nil, "", err
+	}
+	return []byte(*a.Data), a.Version, nil
+}
+
+func (do operations) write(ctx context.Context, name string, data []byte, version string) error {
+	_, _, err := do(ctx, "write", map[string]any{"name": name, "data": string(data), "version": version}, false, nil)
+	return err
+}
+
+func (do operations) put(ctx context.Context, prefix string, dir *dagger.Directory, digests map[string]string) error {
+	const folder = "/upload"
+	_, _, err := do(ctx, "put", map[string]any{"prefix": prefix, "folder": folder, "digests": digests}, false,
+		func(ctr *dagger.Container) *dagger.Container { return ctr.WithMountedDirectory(folder, dir) })
+	return err
+}
+
+func (do operations) list(ctx context.Context, prefix string) ([]string, error) {
+	a, _, err := do(ctx, "list", map[string]any{"prefix": prefix}, false, nil)
+	return a.Names, err
+}
+
+func (do operations) stat(ctx context.Context, settings map[string]any) (answer, error) {
+	a, _, err := do(ctx, "stat", settings, false, nil)
+	return a, err
+}
+
+// fetch downloads objects into a folder, whose paths begin behind strip. What tells their content is among the settings, so
+// it is not downloaded twice.
+func (do operations) fetch(ctx context.Context, c *dagger.Client, objects []Object, strip string) (*dagger.Directory, error) {
+	if len(objects) == 0 {
+		return c.Directory(), nil
+	}
+	const folder = "/out"
+	settings := map[string]any{"objects": objects, "out": folder}
+	if strip != "" {
+		settings["strip"] = strip
+	}
 	_, ctr, err := do(ctx, "fetch", settings, true, nil)
 	if err != nil {
 		// Once more, to learn why.
@@ -125,5 +165,5 @@ func downloaded(ctx context.Context, do func(context.Context, string, map[string
 	if err != nil {
 		return nil, err
 	}
-	return ctr.Directory("/out"), nil
+	return ctr.Directory(folder), nil
 }

@@ -107,24 +107,17 @@ func (r Registry) fault(a answer) error {
 
 // Read returns a file; its version is the digest of its artifact.
 func (r Registry) Read(ctx context.Context, name string) ([]byte, string, error) {
-	a, _, err := r.do(ctx, "read", map[string]any{"name": name}, false, nil)
-	if err != nil || a.Data == nil {
-		return nil, "", err
-	}
-	return []byte(*a.Data), a.Version, nil
+	return operations(r.do).read(ctx, name)
 }
 
 // Write replaces a file if its tag still has the digest that was read, and is not overwritten within three seconds.
 func (r Registry) Write(ctx context.Context, name string, data []byte, version string) error {
-	_, _, err := r.do(ctx, "write", map[string]any{"name": name, "data": string(data), "version": version}, false, nil)
-	return err
+	return operations(r.do).write(ctx, name, data, version)
 }
 
 // Put writes what is not there yet, reads all of it back, and gives it its tag after that.
 func (r Registry) Put(ctx context.Context, prefix string, dir *dagger.Directory, digests map[string]string) error {
-	_, _, err := r.do(ctx, "put", map[string]any{"prefix": prefix, "folder": "/upload", "digests": digests}, false,
-		func(ctr *dagger.Container) *dagger.Container { return ctr.WithMountedDirectory("/upload", dir) })
-	return err
+	return operations(r.do).put(ctx, prefix, dir, digests)
 }
 
 // Tag moves a tag to a folder's artifact, if that is whole.
@@ -135,17 +128,16 @@ func (r Registry) Tag(ctx context.Context, prefix, name string) error {
 
 // List returns what lies right below prefix.
 func (r Registry) List(ctx context.Context, prefix string) ([]string, error) {
-	a, _, err := r.do(ctx, "list", map[string]any{"prefix": prefix}, false, nil)
-	return a.Names, err
+	return operations(r.do).list(ctx, prefix)
 }
 
 // Get returns the files of a folder.
 func (r Registry) Get(ctx context.Context, prefix string) (*dagger.Directory, error) {
-	a, _, err := r.do(ctx, "stat", map[string]any{"prefix": prefix}, false, nil)
+	a, err := operations(r.do).stat(ctx, map[string]any{"prefix": prefix})
 	if err != nil {
 		return nil, err
 	}
-	return r.download(ctx, a.Objects)
+	return operations(r.do).fetch(ctx, r.Client, a.Objects, "")
 }
 
 // Pin returns the artifact by its digest.
@@ -154,7 +146,7 @@ func (r Registry) Pin(ctx context.Context) (Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, _, err := r.do(ctx, "stat", map[string]any{"reference": cmp.Or(parts.reference, "latest")}, false, nil)
+	a, err := operations(r.do).stat(ctx, map[string]any{"reference": cmp.Or(parts.reference, "latest")})
 	if err != nil {
 		return nil, err
 	}
@@ -173,16 +165,9 @@ func (r Registry) Fetch(ctx context.Context, _ *dagger.Client, names []string) (
 	if len(names) > 0 {
 		settings["names"] = names
 	}
-	a, _, err := r.do(ctx, "stat", settings, false, nil)
+	a, err := operations(r.do).stat(ctx, settings)
 	if err != nil {
 		return nil, err
 	}
-	return r.download(ctx, a.Objects)
-}
-
-func (r Registry) download(ctx context.Context, objects []Object) (*dagger.Directory, error) {
-	if len(objects) == 0 {
-		return r.Client.Directory(), nil
-	}
-	return downloaded(ctx, r.do, map[string]any{"objects": objects})
+	return operations(r.do).fetch(ctx, r.Client, a.Objects, "")
 }
