@@ -162,7 +162,7 @@ func TestAPlanKnowsOfSecretsThatAreSet(t *testing.T) {
 func TestConfigPrintsWhatWasDetected(t *testing.T) {
 	status, stdout, stderr := call("config", "--source", example)
 	require.Zero(t, status, stderr)
-	for _, want := range []string{"backend", "api", "batch", "monitoring", "training", "coverage: 80"} {
+	for _, want := range []string{"backend", "api", "batch", "monitoring", "training", "shards: 1"} {
 		require.Contains(t, stdout, want)
 	}
 }

@@ -2,6 +2,7 @@ package pipelines
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -25,6 +26,9 @@ type Lint struct {
 // Run lints src. Findings of all languages come together; reports lie in a folder a language.
 func (l Lint) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory) (step.Result, error) {
 	p := l.Project
+	if p == nil {
+		return step.Result{}, errNoProject
+	}
 	parts := map[string]part{}
 	if p.Python.Found() && len(l.python().Tools) > 0 {
 		parts[Python] = func(ctx context.Context) (step.Result, error) { return l.python().Run(ctx, c, src) }
@@ -34,6 +38,9 @@ func (l Lint) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory) 
 	}
 	return sideBySide(ctx, c, parts, "no Python and no Go code to lint")
 }
+
+// errNoProject says what a step of all languages lacks. Those of one language, in their packages, do without.
+var errNoProject = errors.New("the step does not know the project: set Project to what project.Detect finds")
 
 var goLinters = []string{"golangci-lint"}
 
@@ -67,6 +74,9 @@ type Test struct {
 // Run tests src.
 func (t Test) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory) (step.Result, error) {
 	p := t.Project
+	if p == nil {
+		return step.Result{}, errNoProject
+	}
 	parts := map[string]part{}
 	if p.Python.Found() {
 		parts[Python] = func(ctx context.Context) (step.Result, error) { return t.python().Run(ctx, c, src) }
@@ -79,9 +89,11 @@ func (t Test) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory) 
 
 func (t Test) python() python.Test {
 	p := t.Project
-	threshold := p.Test.Coverage
-	if threshold == 0 {
-		threshold = -1 // none: to the step, 0 is its default
+	threshold := 0.0 // the step's default
+	if p.Test.Coverage != nil {
+		if threshold = *p.Test.Coverage; threshold == 0 {
+			threshold = -1 // none
+		}
 	}
 	return python.Test{
 		Python: p.Python.Version, Requirements: p.Python.Requirements, Paths: p.Python.Tests,
@@ -90,7 +102,12 @@ func (t Test) python() python.Test {
 }
 
 func (t Test) golang() golang.Test {
-	return golang.Test{Modules: t.Project.Go.Modules, Timeout: t.Project.Test.Timeout, Short: true, Fresh: t.Fresh}
+	p := t.Project
+	threshold := 0.0
+	if p.Test.Coverage != nil {
+		threshold = *p.Test.Coverage
+	}
+	return golang.Test{Modules: p.Go.Modules, Threshold: threshold, Timeout: p.Test.Timeout, Short: p.Test.Short, Fresh: t.Fresh}
 }
 
 // Security scans the code and its dependencies.
@@ -105,6 +122,9 @@ type Security struct {
 // Run scans src.
 func (s Security) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory) (step.Result, error) {
 	p := s.Project
+	if p == nil {
+		return step.Result{}, errNoProject
+	}
 	parts := map[string]part{}
 	if p.Python.Found() {
 		scan, err := s.python()
@@ -150,24 +170,27 @@ func sideBySide(ctx context.Context, c *dagger.Client, parts map[string]part, no
 	for name := range parts {
 		names = append(names, name)
 	}
-	results := make([]step.Result, len(names))
-	g, ctx := errgroup.WithContext(ctx)
+	slices.Sort(names)
+	results, broke := make([]step.Result, len(names)), make([]error, len(names))
+	// What one language has to say is worth having when another's tools break.
+	var g errgroup.Group
 	for i, name := range names {
-		g.Go(func() (err error) {
-			results[i], err = parts[name](ctx)
-			return err
+		g.Go(func() error {
+			results[i], broke[i] = parts[name](ctx)
+			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return step.Result{}, err
-	}
+	_ = g.Wait()
 	if len(results) == 1 {
 		results[0].Parts = map[string]graph.Verdict{names[0]: results[0].Verdict}
-		return results[0], nil
+		return results[0], broke[0]
 	}
 	named := map[string]step.Result{}
 	for i, name := range names {
+		if broke[i] != nil {
+			results[i].Verdict, results[i].Reason = graph.Errored, name+": "+broke[i].Error()
+		}
 		named[name] = results[i]
 	}
-	return step.Merge(c.Directory(), named), nil
+	return step.Merge(c.Directory(), named), errors.Join(broke...)
 }

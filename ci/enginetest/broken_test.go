@@ -115,6 +115,8 @@ func TestBroken(t *testing.T) {
 		reason, says []string
 		// also are verdicts of other nodes.
 		also map[string]graph.Verdict
+		// leaves says that what broke has left something to look at.
+		leaves bool
 	}{
 		"a syntax error in Python": {
 			command: []string{"ci-cd"}, changes: edits{"scores/late.py": "\"\"\"Late.\"\"\"\n\n\ndef late(:\n    pass\n"},
@@ -150,7 +152,7 @@ func TestBroken(t *testing.T) {
 			command: []string{"test"}, changes: edits{
 				"tests/test_memory.py": "import os\nimport signal\n\n\ndef test_memory():\n    os.kill(os.getpid(), signal.SIGKILL)\n",
 			},
-			code: 3, node: "test", verdict: graph.Errored, reason: []string{"tests/test_memory.py::test_memory", "memory"},
+			code: 3, node: "test", verdict: graph.Errored, reason: []string{"tests/test_memory.py::test_memory", "memory"}, leaves: true,
 		},
 		"a test that prints 100 MB": {
 			command: []string{"test"}, changes: edits{
@@ -158,6 +160,13 @@ func TestBroken(t *testing.T) {
 				"tests/test_loud.py": "import sys\n\n\ndef test_loud():\n    for _ in range(100):\n        sys.stdout.write(('x' * 1023 + '\\n') * 1024)\n    assert not 'loud'\n",
 			},
 			code: 1, node: "test", verdict: graph.Failed, reason: []string{"tests/test_loud.py:7"},
+		},
+		"coverage below the project's own threshold": {
+			command: []string{"test"}, changes: edits{
+				".coveragerc":     "[report]\nfail_under = 99\n",
+				"scores/spare.py": "\"\"\"Nothing tests this.\"\"\"\n\n\ndef spare():\n    \"\"\"Do nothing.\"\"\"\n    return None\n",
+			},
+			code: 1, node: "test", verdict: graph.Failed, reason: []string{"below the threshold of 99 %"},
 		},
 		"coverage below the threshold": {
 			command: []string{"test"}, changes: edits{
@@ -215,11 +224,11 @@ func TestBroken(t *testing.T) {
 			}
 			got.requireVerdicts(t, test.also)
 			got.requireOneScreen(t)
-			if test.verdict == graph.Failed {
+			if test.verdict == graph.Failed || test.leaves {
 				require.Equal(t, "reports/"+test.node, node.Reports)
 				entries, err := os.ReadDir(filepath.Join(got.out, node.Reports))
 				require.NoError(t, err)
-				require.NotEmpty(t, entries, "a failed node has no reports")
+				require.NotEmpty(t, entries, "the node has no reports")
 			}
 		})
 	}

@@ -90,8 +90,11 @@ func name(module string) string {
 }
 
 // failure is the part of a module whose tool could not do its work; the others' results are worth having all the same.
-func failure(module string, err error) step.Result {
-	return step.Result{Verdict: graph.Errored, Err: err, Reason: firstLine(fmt.Sprintf("%s: %v", module, err)), Output: err.Error()}
+func failure(module string, err error, left step.Result) step.Result {
+	return step.Result{
+		Verdict: graph.Errored, Err: err, Reason: firstLine(fmt.Sprintf("%s: %v", module, err)), Output: err.Error(),
+		Tools: left.Tools, Reports: left.Reports,
+	}
 }
 
 // broke is the error for a tool that ended in a way that is no verdict on the code, with the tool's own words.

@@ -55,7 +55,7 @@ func (l Lint) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory) 
 		group.Go(func() error {
 			part, err := l.module(ctx, ctr, dir)
 			if err != nil {
-				part = failure(dir, err)
+				part = failure(dir, err, part)
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -107,20 +107,20 @@ func (l Lint) module(ctx context.Context, ctr *dagger.Container, dir string) (st
 		return result, nil
 	}
 	if result.Output, err = done.Tail(ctx); err != nil {
-		return step.Result{}, err
+		return result, err
 	}
 	if done.ExitCode != lintIssues {
-		return step.Result{}, broke("golangci-lint", done.ExitCode, result.Output)
+		return result, broke("golangci-lint", done.ExitCode, result.Output)
 	}
 	text, err := done.File(ctx, reportsDir+"/golangci-lint.json")
 	if err != nil {
-		return step.Result{}, err
+		return result, err
 	}
 	if result.Findings, err = parseGolangci(text, dir); err != nil {
-		return step.Result{}, err
+		return result, err
 	}
 	if len(result.Findings) == 0 {
-		return step.Result{}, broke("golangci-lint", done.ExitCode, result.Output)
+		return result, broke("golangci-lint", done.ExitCode, result.Output)
 	}
 	report.SortFindings(result.Findings)
 	result.Verdict = graph.Failed

@@ -80,7 +80,7 @@ func (t Test) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory) 
 		group.Go(func() error {
 			part, coverage, err := t.module(ctx, src, ctr, dir)
 			if err != nil {
-				part = failure(dir, err)
+				part = failure(dir, err, part)
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -146,16 +146,16 @@ func (t Test) module(ctx context.Context, src *dagger.Directory, ctr *dagger.Con
 	}
 	if done.ExitCode != 0 {
 		if result.Output, err = done.Tail(ctx); err != nil {
-			return step.Result{}, none, err
+			return result, none, err
 		}
 	}
 	text, err = done.File(ctx, reportsDir+"/junit.xml")
 	if err != nil {
-		return step.Result{}, none, broke("gotestsum", done.ExitCode, result.Output)
+		return result, none, broke("gotestsum", done.ExitCode, result.Output)
 	}
 	tests, err := report.ParseJUnit(strings.NewReader(text))
 	if err != nil && !errors.Is(err, report.ErrEmpty) {
-		return step.Result{}, none, err
+		return result, none, err
 	}
 	totals := tests.Totals()
 	result.Findings = slices.Concat(tests.Findings("go test"), parseCompile(result.Output, dir))
@@ -181,7 +181,7 @@ func (t Test) module(ctx context.Context, src *dagger.Directory, ctr *dagger.Con
 	if text, readErr := done.File(ctx, reportsDir+"/coverage.out"); readErr == nil {
 		coverage, err = report.ParseCoverprofile(strings.NewReader(text), modulePath)
 		if err != nil && done.ExitCode == 0 && !errors.Is(err, report.ErrEmpty) {
-			return step.Result{}, none, err
+			return result, none, err
 		}
 	}
 	switch {
@@ -189,7 +189,7 @@ func (t Test) module(ctx context.Context, src *dagger.Directory, ctr *dagger.Con
 		result.Verdict = graph.Failed
 		result.Reason = where + count(result.Findings)
 	case done.ExitCode != 0:
-		return step.Result{}, none, broke("go test", done.ExitCode, result.Output)
+		return result, none, broke("go test", done.ExitCode, result.Output)
 	case totals.Tests == 0:
 		skipped := step.Skip("%sthe Go module has no tests", where)
 		skipped.Tools = result.Tools

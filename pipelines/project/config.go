@@ -405,8 +405,8 @@ func (c *config) validate(p *Project, l *listing) error {
 		}
 	}
 	switch {
-	case !(p.Test.Coverage >= 0 && p.Test.Coverage <= 100):
-		return c.atPath("test.coverage", "%v is no percentage: use 0 to 100", p.Test.Coverage)
+	case p.Test.Coverage != nil && !(*p.Test.Coverage >= 0 && *p.Test.Coverage <= 100):
+		return c.atPath("test.coverage", "%v is no percentage: use 0 to 100", *p.Test.Coverage)
 	case p.Test.Shards < 1 || p.Test.Shards > 64:
 		return c.atPath("test.shards", "%d is out of range: use 1 to 64", p.Test.Shards)
 	case p.Test.Timeout <= 0:

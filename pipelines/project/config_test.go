@@ -29,7 +29,7 @@ lint:
   tools: [black, flake8]
   args:
     flake8: [--max-line-length=120, "--select=E,W"]
-test: {coverage: 72.5, shards: 4, timeout: 1h30m, args: [-x]}
+test: {coverage: 72.5, shards: 4, timeout: 1h30m, args: [-x], short: true}
 security:
   severity: high
   allow:
@@ -61,7 +61,8 @@ func TestConfigOverrulesDetection(t *testing.T) {
 	require.Equal(t, "millrace.yaml", p.ConfigFile)
 	require.Equal(t, project.Python{Sources: []string{"backend", "data"}, Requirements: []string{"requirements.txt"}, Tests: []string{"backend/tests/unit"}, Version: "3.13"}, p.Python)
 	require.Equal(t, project.Lint{Tools: []string{"black", "flake8"}, Args: map[string][]string{"flake8": {"--max-line-length=120", "--select=E,W"}}}, p.Lint)
-	require.Equal(t, project.Test{Coverage: 72.5, Shards: 4, Timeout: 90 * time.Minute, Args: []string{"-x"}}, p.Test)
+	coverage := 72.5
+	require.Equal(t, project.Test{Coverage: &coverage, Shards: 4, Timeout: 90 * time.Minute, Args: []string{"-x"}, Short: true}, p.Test)
 	require.Equal(t, project.Security{Severity: "high", Allow: []project.Allowance{{ID: "B101", Reason: "asserts are fine: tests", Expires: expires}}}, p.Security)
 	require.Equal(t, project.Publish{Registry: "localhost:5000", Repository: "acme/shop", Branches: []string{"main"}}, p.Publish)
 	require.Equal(t, project.Codecov{URL: "https://codecov.example.com", Flags: []string{"unit"}, Required: true}, p.Codecov)
@@ -82,7 +83,7 @@ func TestConfigOverrulesDetection(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []string{"backend"}, p.Python.Sources)
 		require.Equal(t, "3.12", p.Python.Version)
-		require.Equal(t, project.Test{Coverage: 80, Shards: 2, Timeout: 30 * time.Minute}, p.Test)
+		require.Equal(t, project.Test{Shards: 2, Timeout: 30 * time.Minute}, p.Test)
 		require.Empty(t, p.LoadTests, "an empty list says that there are none")
 		require.Len(t, p.Images, 2)
 	})
@@ -90,7 +91,8 @@ func TestConfigOverrulesDetection(t *testing.T) {
 		t.Parallel()
 		p, err := configured(t, "test: {coverage: 0}")
 		require.NoError(t, err)
-		require.Zero(t, p.Test.Coverage)
+		require.NotNil(t, p.Test.Coverage)
+		require.Zero(t, *p.Test.Coverage)
 	})
 	t.Run("anchors", func(t *testing.T) {
 		t.Parallel()
@@ -116,7 +118,7 @@ func TestConfigInTheTree(t *testing.T) {
 	for _, name := range project.ConfigNames {
 		p := detect(t, map[string]string{"a.py": "", name: "test: {coverage: 55}"})
 		require.Equal(t, name, p.ConfigFile)
-		require.InDelta(t, 55, p.Test.Coverage, 0)
+		require.InDelta(t, 55, *p.Test.Coverage, 0)
 	}
 }
 

@@ -119,14 +119,17 @@ type Lint struct {
 
 // Test says when tests count as passed.
 type Test struct {
-	// Coverage is the percentage of lines below which the tests count as failed; 80 by default, 0 for no threshold.
-	Coverage float64 `yaml:"coverage" jsonschema:"minimum=0,maximum=100,default=80"`
+	// Coverage is the percentage of lines below which the tests count as failed; 0 for no threshold. If left out, Python's tests go by
+	// the project's own coverage settings (fail_under), else by 80, and Go's by none.
+	Coverage *float64 `yaml:"coverage,omitempty" jsonschema:"minimum=0,maximum=100"`
 	// Shards is how many containers the tests are split over; 1 by default.
 	Shards int `yaml:"shards" jsonschema:"minimum=1,maximum=64,default=1"`
 	// Timeout ends tests that hang, such as 10m or 1h30m; 30m by default.
 	Timeout time.Duration `yaml:"timeout"`
 	// Args are further arguments for pytest.
 	Args []string `yaml:"args,omitempty"`
+	// Short leaves out what Go's tests themselves hold to be long (go test -short).
+	Short bool `yaml:"short,omitempty"`
 }
 
 // Security says which findings of the scanners count.
@@ -205,7 +208,7 @@ const DefaultPython = "3.11"
 func defaults() *Project {
 	return &Project{
 		Python:   Python{Version: DefaultPython},
-		Test:     Test{Coverage: 80, Shards: 1, Timeout: 30 * time.Minute},
+		Test:     Test{Shards: 1, Timeout: 30 * time.Minute},
 		Security: Security{Severity: "medium"},
 		Publish:  Publish{Branches: []string{"main", "develop"}},
 		Notify:   notifications(),

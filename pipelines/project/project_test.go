@@ -81,7 +81,7 @@ func TestDetectThePlatform(t *testing.T) {
 	require.Equal(t, []string{"loadtest/api.js"}, p.LoadTests)
 	require.Empty(t, p.Warnings)
 	require.Empty(t, p.ConfigFile)
-	require.Equal(t, project.Test{Coverage: 80, Shards: 1, Timeout: 30 * time.Minute}, p.Test)
+	require.Equal(t, project.Test{Shards: 1, Timeout: 30 * time.Minute}, p.Test)
 	require.Equal(t, "medium", p.Security.Severity)
 	require.Equal(t, []string{"main", "develop"}, p.Publish.Branches)
 }

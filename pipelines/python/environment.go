@@ -67,7 +67,7 @@ func (r requirements) digest() string {
 	return hex.EncodeToString(hash.Sum(nil))[:12]
 }
 
-// readRequirements reads the requirement files named, or those that src has:
+// readRequirements reads the requirement files named, of which a uv.lock outranks all others, or those that src has:
 // uv.lock; else requirements*.txt and requirements/*.txt at its root and the [project] table of pyproject.toml;
 // else requirements*.txt in any folder.
 func readRequirements(ctx context.Context, src *dagger.Directory, names []string) (requirements, error) {
@@ -81,6 +81,8 @@ func readRequirements(ctx context.Context, src *dagger.Directory, names []string
 			return r, fmt.Errorf("look for requirement files: %w", step.Explain(err))
 		}
 		r.names, r.lock = choose(found)
+	} else if locked(names) {
+		r.names, r.lock = lockedProject, true
 	}
 	var mu sync.Mutex
 	read := func(ctx context.Context, name string) error {
@@ -118,12 +120,19 @@ func readRequirements(ctx context.Context, src *dagger.Directory, names []string
 	return r, nil
 }
 
+// lockedProject are the files of a project that uv has locked. They say all that it needs.
+var lockedProject = []string{"pyproject.toml", "uv.lock"}
+
+func locked(names []string) bool {
+	return !slices.ContainsFunc(lockedProject, func(name string) bool { return !slices.Contains(names, name) })
+}
+
 // choose picks among the requirement files that a source tree has.
 func choose(found []string) (names []string, lock bool) {
 	found = slices.DeleteFunc(slices.Clone(found), func(name string) bool { return strings.HasSuffix(name, "/") })
 	slices.Sort(found)
-	if slices.Contains(found, "uv.lock") && slices.Contains(found, "pyproject.toml") {
-		return []string{"pyproject.toml", "uv.lock"}, true
+	if locked(found) {
+		return lockedProject, true
 	}
 	for _, name := range found {
 		if dir := path.Dir(name); dir == "." || dir == "requirements" {

@@ -278,7 +278,7 @@ func (s Security) bandit(ctx context.Context, base *dagger.Container, tools, src
 	}}
 	if done.ExitCode != 0 {
 		tail, _ := done.Tail(ctx)
-		out.Result = failure("bandit", broke("bandit", done.ExitCode, tail))
+		out.Result = failed("bandit", broke("bandit", done.ExitCode, tail), out.Reports)
 		return out
 	}
 	text, err := done.File(ctx, reportsDir+"/bandit.json")
@@ -286,9 +286,16 @@ func (s Security) bandit(ctx context.Context, base *dagger.Container, tools, src
 		out.risks, err = parseBandit(text)
 	}
 	if err != nil {
-		out.Result = failure("bandit", err)
+		out.Result = failed("bandit", err, out.Reports)
 	}
 	return out
+}
+
+// failed is [failure] of a tool that has left something to look at.
+func failed(tool string, err error, reports *dagger.Directory) step.Result {
+	result := failure(tool, err)
+	result.Reports = reports
+	return result
 }
 
 // parseBandit reads bandit's JSON report. A file that bandit could not parse is a finding too: nobody has checked it.
@@ -382,12 +389,12 @@ func (s Security) safety(ctx context.Context, c *dagger.Client, base *dagger.Con
 	} else {
 		out.risks, err = parseSafetyAccount(stdout, stderr, done.ExitCode, needs)
 	}
-	if err != nil {
-		return checked{Result: failure("safety", err)}
-	}
 	out.Reports = done.Container.Directory(reportsDir).
 		WithoutDirectory("database").
 		WithNewFile("safety.json", stdout)
+	if err != nil {
+		out.Result = failed("safety", err, out.Reports)
+	}
 	return out
 }
 

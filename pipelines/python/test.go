@@ -127,11 +127,11 @@ func (t Test) Run(ctx context.Context, c *dagger.Client, src *dagger.Directory) 
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return step.Result{}, err
+		return step.Result{Reports: t.reports(done)}, err
 	}
 	result, err := t.judge(ctx, ctr, done, threshold)
 	if err != nil {
-		return step.Result{}, err
+		return step.Result{Reports: t.reports(done)}, err
 	}
 	maps.Copy(result.Metrics, map[string]float64{"shards": float64(shards), "threshold_percent": max(threshold, 0)})
 	return result, nil
@@ -485,13 +485,18 @@ func decimal(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 // floor cuts to one decimal: 79.96 must not read as "80.0, below 80".
 func floor(f float64) float64 { return float64(int(f*10)) / 10 }
 
-// reports gathers what the shards left behind.
-func (t Test) reports(done []step.Executed) *dagger.Directory {
-	dir := done[0].Container.Directory(reportsDir)
-	for _, shard := range done[1:] {
-		dir = dir.WithDirectory(".", shard.Container.Directory(reportsDir))
+// reports gathers what the shards left behind; nil where none came to its end.
+func (t Test) reports(done []step.Executed) (dir *dagger.Directory) {
+	for _, shard := range done {
+		switch {
+		case shard.Container == nil:
+		case dir == nil:
+			dir = shard.Container.Directory(reportsDir).WithoutFile("running.txt")
+		default:
+			dir = dir.WithDirectory(".", shard.Container.Directory(reportsDir).WithoutFile("running.txt"))
+		}
 	}
-	return dir.WithoutFile("running.txt")
+	return dir
 }
 
 // combine joins the shards' coverage and durations. A non-zero exit code means that there was no coverage to join.
