@@ -7,9 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/millrace-ci/millrace/pipelines"
 	"github.com/millrace-ci/millrace/pipelines/graph"
@@ -111,15 +109,9 @@ func readRun(file string) (*report.Run, error) {
 }
 
 // tellBroken tells that a run could not even begin, because there is no engine.
-func (p *prepared) tellBroken(ctx context.Context, s *streams, plan graph.Plan, err error) {
-	told := slices.ContainsFunc(plan.Nodes, func(n graph.PlanNode) bool { return n.Name == "notify" && n.Skip == "" })
-	if !told || ctx.Err() != nil {
-		return
-	}
+func (p *prepared) tellBroken(ctx context.Context, s *streams, record report.Run) {
 	in := pipelines.Inputs{Ref: p.ref}
 	p.notifications(&in)
-	result, _ := pipelines.Tell(ctx, in, pipelines.NewRun(&graph.Result{
-		Graph: plan.Graph, Verdict: graph.Errored, Started: p.started, Duration: time.Since(p.started), Err: err,
-	}, p.ref, report.Engine{}))
+	result, _ := pipelines.Tell(ctx, in, record)
 	fmt.Fprintln(s.stderr, "notify:", result.Reason)
 }

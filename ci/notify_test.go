@@ -116,4 +116,17 @@ func TestNotifyWithoutEngine(t *testing.T) {
 	status, _, _ = call("run", "lint", "--source", code(t, "test: {shards: 1}\n"), "--engine", "runner")
 	require.Equal(t, 3, status)
 	require.Len(t, s.Accepted(), 1, "one step alone notifies nobody")
+
+	// The record is of this run, and not of the one before.
+	out := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(out, "run.json"), []byte(`{"schema":"millrace/run/v1","verdict":"passed"}`), 0o644))
+	status, _, _ = call(append(args, "--out", out)...)
+	require.Equal(t, 3, status)
+	record, err := readRun(filepath.Join(out, "run.json"))
+	require.NoError(t, err)
+	require.Equal(t, graph.Errored, record.Verdict)
+	require.NotEmpty(t, record.Error)
+	for _, n := range record.Nodes {
+		require.Equal(t, graph.Skipped, n.Verdict, n.Name)
+	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -399,8 +400,7 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 	c, err := chosen.Connect(ctx, log)
 	if err != nil {
 		err = fmt.Errorf("%w\n%s", err, log.tail())
-		ready := build(p.inputs(nil, chosen.Registry)).Plan(options...)
-		p.tellBroken(ctx, s, ready, err)
+		p.neverBegan(ctx, s, chosen, build(p.inputs(nil, chosen.Registry)).Plan(options...), err)
 		return err
 	}
 	defer engine.HangUp(c)
@@ -456,6 +456,31 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 	p.mend(s, record)
 	p.lookInside(whole, s, chosen, in, result)
 	return verdictError(result.Verdict)
+}
+
+// neverBegan tells of a run whose engine could not be reached, and records it: whoever reads the record must not find the verdict of
+// an earlier run. One that --from-failed takes up stays, to be taken up again.
+func (p *prepared) neverBegan(ctx context.Context, s *streams, chosen *engine.Engine, plan graph.Plan, err error) {
+	result := &graph.Result{Graph: plan.Graph, Verdict: graph.Errored, Started: p.started, Duration: time.Since(p.started), Err: err}
+	if ctx.Err() != nil {
+		result.Verdict = graph.Cancelled
+	}
+	for _, n := range plan.Nodes {
+		result.Nodes = append(result.Nodes, graph.Record{Name: n.Name, Verdict: graph.Skipped, Reason: cmp.Or(n.Skip, "the run never began")})
+	}
+	record := pipelines.NewRun(result, p.ref, report.Engine{Kind: string(chosen.Kind), Version: chosen.Version})
+	told := slices.ContainsFunc(plan.Nodes, func(n graph.PlanNode) bool { return n.Name == "notify" && n.Skip == "" })
+	if told && ctx.Err() == nil {
+		p.tellBroken(ctx, s, record)
+	}
+	if p.Out != "" && p.last == nil {
+		if err := writeOut(context.WithoutCancel(ctx), p.Out, record, result); err != nil {
+			fmt.Fprintln(s.stderr, "ci: some reports are missing:", err)
+		}
+	}
+	if err := addSummary(os.Getenv(summaryVariable), record); err != nil {
+		fmt.Fprintln(s.stderr, "ci:", err)
+	}
 }
 
 // shown is what of a record people want to see on a terminal: without the nodes that nobody asked for, and with the folders
