@@ -18,8 +18,10 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/step"
 )
 
-// Lint checks the code in every language that the project holds, side by side.
+// Lint checks the code in every language that the project holds, side by side. What has a tool run again is said at [python.Lint]
+// and [golang.Lint].
 type Lint struct {
+	// Project is what project.Detect finds; needed.
 	Project *project.Project
 }
 
@@ -64,8 +66,10 @@ func chosen(asked, available []string) []string {
 	return slices.DeleteFunc(slices.Clone(available), func(tool string) bool { return !slices.Contains(asked, tool) })
 }
 
-// Test runs the tests of every language that the project holds, side by side.
+// Test runs the tests of every language that the project holds, side by side. What has them run again is said at [python.Test] and
+// [golang.Test].
 type Test struct {
+	// Project is what project.Detect finds; needed.
 	Project *project.Project
 	// Fresh, when it changes, has the tests run again although nothing else did: for tests that pass by chance.
 	Fresh string
@@ -110,8 +114,9 @@ func (t Test) golang() golang.Test {
 	return golang.Test{Modules: p.Go.Modules, Threshold: threshold, Timeout: p.Test.Timeout, Short: p.Test.Short, Fresh: t.Fresh}
 }
 
-// Security scans the code and its dependencies.
+// Security scans the code and its dependencies. What has a scanner run again is said at [python.Security].
 type Security struct {
+	// Project is what project.Detect finds; needed.
 	Project *project.Project
 	// SafetyKey is an API key of safety's vendor; nil uses its free database.
 	SafetyKey *dagger.Secret

@@ -105,13 +105,44 @@ func withEngine(run func() int) (status int, err error) {
 	}
 	if before == nil {
 		// Whatever fails from here on, what these tests started does not stay.
-		defer func() { err = errors.Join(err, visibly(program, "engine", "down")) }()
+		host := hostNetwork()
+		defer func() {
+			if err = errors.Join(err, visibly(program, "engine", "down")); err == nil && hostNetwork() != host {
+				err = fmt.Errorf("after the engine the host's network is not as it was before it:\n%s\nand it was:\n%s", hostNetwork(), host)
+			}
+		}()
 	}
 	if err := visibly(program, "engine", "up", "--engine", "embedded"); err != nil {
 		return 0, fmt.Errorf("start the engine: %w", err)
 	}
 	defer closeClient()
 	return run(), nil
+}
+
+// hostNetwork describes what an engine changes of the host's network while it runs: forwarding, name servers, interfaces, routes,
+// firewall. A machine without iptables has no rules.
+func hostNetwork() string {
+	var all strings.Builder
+	for _, file := range []string{"/proc/sys/net/ipv4/ip_forward", "/etc/resolv.conf"} {
+		text, _ := os.ReadFile(file)
+		fmt.Fprintf(&all, "%s: %s\n", file, text)
+	}
+	interfaces, _ := net.Interfaces()
+	for _, i := range interfaces {
+		addresses, _ := i.Addrs()
+		fmt.Fprintln(&all, i.Name, addresses)
+	}
+	routes, _ := os.ReadFile("/proc/net/route")
+	all.Write(routes)
+	for _, table := range []string{"filter", "nat"} {
+		rules, _ := exec.Command("iptables", "--wait", "-t", table, "-S").Output()
+		for rule := range strings.Lines(string(rules)) {
+			if !strings.HasPrefix(rule, "-P ") { // what a chain does by itself is listed once there is an iptables
+				fmt.Fprint(&all, table, " ", rule)
+			}
+		}
+	}
+	return all.String()
 }
 
 // visibly runs a command whose output people who wait should see.

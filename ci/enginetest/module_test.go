@@ -184,6 +184,17 @@ func TestModule(t *testing.T) {
 }
 
 // TestModuleReads makes sure that everything shows up in listings, with a sentence.
+// What "engine env" prints is all that the dagger command needs.
+func TestEnvironmentOfTheEngine(t *testing.T) {
+	needsEngine(t)
+	t.Parallel()
+	cmd := exec.Command("sh", "-c", `eval "$("$0" engine env --engine embedded)" && dagger core version`, program)
+	cmd.Env = environment
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	require.Equal(t, "v0.19.10\n", string(out))
+}
+
 func TestModuleReads(t *testing.T) {
 	needsEngine(t)
 	t.Parallel()

@@ -52,10 +52,10 @@ func (m *Millrace) CiCd(
 	// What started the run: push, pull_request, tag, schedule or manual; manual if left out.
 	// +optional
 	event string,
-	// Branch, tag or pull request, as a name, a number or refs/…; what git says if left out.
+	// Branch, tag or pull request, as a name, a number or refs/…; what --git says if left out.
 	// +optional
 	ref string,
-	// Commit; what git says if left out.
+	// Commit; what --git says if left out.
 	// +optional
 	sha string,
 	// Git reference that the source is of, for what ref and sha leave out; for example ".#HEAD".
@@ -142,10 +142,10 @@ func (m *Millrace) Run(
 	// What started the run: push, pull_request, tag, schedule or manual; manual if left out.
 	// +optional
 	event string,
-	// Branch, tag or pull request, as a name, a number or refs/…; what git says if left out.
+	// Branch, tag or pull request, as a name, a number or refs/…; what --git says if left out.
 	// +optional
 	ref string,
-	// Commit; what git says if left out.
+	// Commit; what --git says if left out.
 	// +optional
 	sha string,
 	// Git reference that the source is of, for what ref and sha leave out; for example ".#HEAD".
@@ -199,6 +199,8 @@ func (m *Millrace) Run(
 
 // Check style and types.
 //
+// A tool runs again when a file that it reads changes: code, its own settings, and for types and pylint the requirements.
+//
 // +check
 func (m *Millrace) Lint(
 	ctx context.Context,
@@ -214,6 +216,8 @@ func (m *Millrace) Lint(
 }
 
 // Run the tests and measure coverage.
+//
+// They run again when a file that a test may read changes, or a requirement.
 //
 // +check
 func (m *Millrace) Test(
@@ -253,7 +257,7 @@ func (m *Millrace) Security(
 	})
 }
 
-// Rewrite Python code with isort and black.
+// Rewrite Python code with isort and black, again when a Python file or their settings change.
 //
 // Returns the changes: "export --path DIR" writes them over the source in DIR, "as-patch contents" prints them.
 func (m *Millrace) Format(
@@ -269,7 +273,7 @@ func (m *Millrace) Format(
 	return m.format(ctx, request{source: source, config: config})
 }
 
-// Build the images.
+// Build the images, again when a file that the Dockerfile reads changes.
 //
 // Add "names" to list them, or "container --name NAME" to run, export or open a terminal in one.
 //
@@ -304,10 +308,10 @@ func (m *Millrace) Publish(
 	// What started the run: push, pull_request, tag, schedule or manual; manual if left out.
 	// +optional
 	event string,
-	// Branch, tag or pull request, as a name, a number or refs/…; what git says if left out.
+	// Branch, tag or pull request, as a name, a number or refs/…; what --git says if left out.
 	// +optional
 	ref string,
-	// Commit; what git says if left out.
+	// Commit; what --git says if left out.
 	// +optional
 	sha string,
 	// Git reference that the source is of, for what ref and sha leave out; for example ".#HEAD".
@@ -433,10 +437,10 @@ func (m *Millrace) Drift(
 	// What started the run: push, pull_request, tag, schedule or manual; manual if left out.
 	// +optional
 	event string,
-	// Branch, tag or pull request, as a name, a number or refs/…; what git says if left out.
+	// Branch, tag or pull request, as a name, a number or refs/…; what --git says if left out.
 	// +optional
 	ref string,
-	// Commit; what git says if left out.
+	// Commit; what --git says if left out.
 	// +optional
 	sha string,
 	// Git reference that the source is of, for what ref and sha leave out; for example ".#HEAD".
@@ -478,10 +482,10 @@ func (m *Millrace) Plan(
 	// What started the run: push, pull_request, tag, schedule or manual; manual if left out.
 	// +optional
 	event string,
-	// Branch, tag or pull request, as a name, a number or refs/…; what git says if left out.
+	// Branch, tag or pull request, as a name, a number or refs/…; what --git says if left out.
 	// +optional
 	ref string,
-	// Commit; what git says if left out.
+	// Commit; what --git says if left out.
 	// +optional
 	sha string,
 	// Git reference that the source is of, for what ref and sha leave out; for example ".#HEAD".
@@ -526,10 +530,10 @@ func (m *Millrace) Report(
 	// What started the run: push, pull_request, tag, schedule or manual; manual if left out.
 	// +optional
 	event string,
-	// Branch, tag or pull request, as a name, a number or refs/…; what git says if left out.
+	// Branch, tag or pull request, as a name, a number or refs/…; what --git says if left out.
 	// +optional
 	ref string,
-	// Commit; what git says if left out.
+	// Commit; what --git says if left out.
 	// +optional
 	sha string,
 	// Git reference that the source is of, for what ref and sha leave out; for example ".#HEAD".

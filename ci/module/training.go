@@ -92,10 +92,10 @@ func (m *Millrace) Training(
 	// What started the run: push, pull_request, tag, schedule or manual; manual if left out.
 	// +optional
 	event string,
-	// Branch, tag or pull request, as a name, a number or refs/…; what git says if left out.
+	// Branch, tag or pull request, as a name, a number or refs/…; what --git says if left out.
 	// +optional
 	ref string,
-	// Commit; what git says if left out.
+	// Commit; what --git says if left out.
 	// +optional
 	sha string,
 	// Git reference that the source is of, for what ref and sha leave out; for example ".#HEAD".
