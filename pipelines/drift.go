@@ -265,15 +265,19 @@ func driftRetrain(ctx context.Context, in DriftInputs, ledger drift.Ledger, chec
 		}
 		result.Verdict, result.Reason, broke = in.Train(ctx, checked.Found)
 		done.State = string(result.Verdict)
-		if broke != nil {
+		switch {
+		case broke != nil:
 			done.State, done.Reason = "failed", broke.Error()
+		case result.Verdict == graph.Skipped:
+			// There was nothing to begin, so the next run may try.
+			done.State, done.Started, done.Reason = "none", false, result.Reason
 		}
 	default:
 		done.URL, broke = dispatch(in).Send(ctx)
 		done.State = "dispatched"
 		if broke != nil {
-			// It never began, so the next run may try.
-			done.State, done.Started, done.Reason = "failed", false, broke.Error()
+			// Where it surely never began, the next run may try.
+			done.State, done.Started, done.Reason = "failed", errors.Is(broke, drift.ErrUnknown), broke.Error()
 		}
 		result.Reason = strings.TrimSpace("dispatched " + done.URL)
 	}

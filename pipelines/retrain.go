@@ -8,6 +8,7 @@ import (
 
 	"github.com/millrace-ci/millrace/pipelines/drift"
 	"github.com/millrace-ci/millrace/pipelines/graph"
+	"github.com/millrace-ci/millrace/pipelines/model"
 	"github.com/millrace-ci/millrace/pipelines/project"
 	"github.com/millrace-ci/millrace/pipelines/step"
 )
@@ -15,7 +16,8 @@ import (
 // TrainOnDrift returns what trains in the same run on critical drift, for [DriftInputs.Train]: the training graph, of the
 // model that has the name of the drift, or of all models where none has. It returns nil where there are no models.
 //
-// The verdict is passed only if every one of them was registered: a model that fails its gates leaves the drift as it is.
+// The verdict is passed only if every one of them was registered: a model that fails its gates leaves the drift as it is. It is skipped
+// where all of them are the champions already.
 func TrainOnDrift(in Inputs) func(context.Context, drift.Result) (graph.Verdict, string, error) {
 	if len(in.Project.Models) == 0 {
 		return nil
@@ -34,15 +36,23 @@ func TrainOnDrift(in Inputs) func(context.Context, drift.Result) (graph.Verdict,
 			return graph.Errored, "", fmt.Errorf("train: %w", result.Err)
 		}
 		var said []string
+		trained := false
 		for _, n := range result.Nodes {
 			switch held, ok := n.Value.(interface{ Of() step.Result }); {
 			case n.Verdict == graph.Failed || n.Verdict == graph.Errored || n.Verdict == graph.Inconclusive:
 				said = append(said, fmt.Sprintf("%s %s: %s", n.Name, n.Verdict, n.Reason))
 			case ok && strings.HasPrefix(n.Name, "register-"):
+				if model, _ := n.Value.(model.Registered); model.Same {
+					continue
+				}
+				trained = true
 				for _, a := range held.Of().Artifacts {
 					said = append(said, "registered "+a.Name+" "+a.Pinned())
 				}
 			}
+		}
+		if result.Verdict == graph.Passed && !trained {
+			return graph.Skipped, "nothing was trained: the champion comes of this data, code and image already; newer tables are named by --data", nil
 		}
 		return result.Verdict, strings.Join(said, "; "), nil
 	}

@@ -327,7 +327,7 @@ func trainingImage(ctx context.Context, in Inputs, m project.Model, published bo
 		return out, err
 	}
 	out.Container = built.Images[0].Container
-	if out.Digest, err = model.Content(ctx, in.Client, out.Container.Rootfs()); err != nil {
+	if out.Digest, err = model.Content(ctx, in.Client, out.Container); err != nil {
 		return out, fmt.Errorf("name the content of the image %s: %w", spec.Name, err)
 	}
 	if !published {

@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -63,7 +64,10 @@ drift: {name: well, columns: {id: {ignore: true}}}
 	require.Len(t, archives, 1)
 
 	t.Run("on drift", func(t *testing.T) {
-		require.NoError(t, os.RemoveAll(filepath.Join(b.folder, "models/team/trainings"))) // else there would be nothing to train
+		rows, err := os.ReadFile(filepath.Join(source, "data", "rows.csv"))
+		require.NoError(t, err)
+		last := rows[bytes.LastIndexByte(bytes.TrimSpace(rows), '\n')+1:]
+		edit(t, source, edits{"data/rows.csv": string(rows) + string(last)}) // else there would be nothing to train
 		done := call(t, "drift", append(drifted, kubeconfig...)...)
 		require.Zero(t, done.code, "%s", done.stderr)
 		require.Contains(t, done.stdout, "a model trained anew that passed its gates")

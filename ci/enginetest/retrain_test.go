@@ -53,6 +53,15 @@ func TestDriftTrainsInTheSameRun(t *testing.T) {
 	require.Contains(t, told[0], "training")
 	require.Contains(t, told[1], "drift")
 
+	// What would be trained is the champion already: the drift stays, and no cooldown begins.
+	args[4], args[6] = table("today again.csv", 0.7), t.TempDir()
+	same := ci(t, source, args)
+	require.Equal(t, 1, same.code)
+	require.Equal(t, graph.Skipped, same.node(t, "retrain").Verdict)
+	require.Contains(t, same.node(t, "alerts").Reason, "not retrained: nothing was trained: the champion comes of this data")
+	require.False(t, same.drift(t).Retraining.Started)
+	require.Equal(t, version, champion(t, kept, "good").Version)
+
 	// A model that fails its gates leaves the drift as it is, and the champion too.
 	edit(t, source, edits{"millrace.yaml": lesson("good", "0.9") + drifted})
 	args[4], args[6] = table("again.csv", 0.8), t.TempDir()

@@ -76,7 +76,11 @@ func (d Dispatch) Check() error {
 	return nil
 }
 
-// Send asks for the training and returns a link to where it is seen, if the answer has one.
+// ErrUnknown says of a dispatch that failed that the training may have begun all the same.
+var ErrUnknown = errors.New("whether the training has begun is not known")
+
+// Send asks for the training and returns a link to where it is seen, if the answer has one. An error that does not tell whether the
+// training has begun is [ErrUnknown].
 //
 // What is sent at most once is not sent again by itself: only an error before anything was sent, or an answer that says
 // so (429, 503), is marked for graph.Retry.
@@ -117,12 +121,12 @@ func (d Dispatch) send(ctx context.Context, token string) (string, error) {
 		if errors.As(err, &dial) && dial.Op == "dial" {
 			return "", graph.Transient(err)
 		}
-		return "", err
+		return "", fmt.Errorf("%w: %w", err, ErrUnknown)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
 	if err != nil && response.StatusCode/100 != 2 {
-		return "", fmt.Errorf("dispatch to %s: read its answer: %w", d.Receiver, err)
+		return "", fmt.Errorf("dispatch to %s: read its answer: %w: %w", d.Receiver, err, ErrUnknown)
 	}
 	if response.StatusCode/100 != 2 {
 		return "", d.refused(response.StatusCode, request.URL.Host, body, token)
@@ -227,6 +231,9 @@ func (d Dispatch) refused(status int, host string, body []byte, token string) er
 	err := fmt.Errorf("dispatch to %s: %s answers %d%s: %s", d.Receiver, host, status, hint, cmp.Or(said, "nothing more"))
 	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
 		return graph.Transient(err)
+	}
+	if status/100 == 5 {
+		return fmt.Errorf("%w: %w", err, ErrUnknown) // of something on the way, perhaps
 	}
 	return err
 }

@@ -153,6 +153,7 @@ func TestDispatchIsSentOnce(t *testing.T) {
 	// Who knows what it has begun before it broke.
 	_, err := d.send(t.Context(), testToken)
 	require.ErrorContains(t, err, "answers 500")
+	require.ErrorIs(t, err, ErrUnknown)
 	require.False(t, graph.IsTransient(err))
 
 	status = http.StatusServiceUnavailable
@@ -162,6 +163,7 @@ func TestDispatchIsSentOnce(t *testing.T) {
 	status = http.StatusTemporaryRedirect
 	_, err = d.send(t.Context(), testToken)
 	require.ErrorContains(t, err, "it redirects elsewhere, which a token must not follow")
+	require.NotErrorIs(t, err, ErrUnknown)
 	require.Equal(t, int32(3), calls.Load())
 
 	closed := httptest.NewServer(http.NotFoundHandler())

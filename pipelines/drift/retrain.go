@@ -54,8 +54,8 @@ type Retraining struct {
 	// Started says that it counts against cooldown and budget.
 	Started bool      `json:"started"`
 	Time    time.Time `json:"time"`
-	// State is none, claimed (about to start), dispatched, passed or failed; one that could not be started is failed and
-	// not started.
+	// State is none, claimed (about to start), dispatched, or the verdict of the training; one that surely could not be started is
+	// failed and not started.
 	State  string `json:"state"`
 	Reason string `json:"reason"`
 	// URL leads to the run that trains, where that is known.

@@ -173,6 +173,8 @@ type Register struct {
 type Registered struct {
 	step.Result
 	Version string
+	// Same says that it was the champion already.
+	Same bool
 }
 
 // Run registers. It is inconclusive when another run made a champion since the gates were passed: the model is kept then,
@@ -181,6 +183,7 @@ func (r Register) Run(ctx context.Context, c *dagger.Client, e Evaluated) (Regis
 	t, name := e.Trained, r.Model.Name
 	if e.Same {
 		out := r.registered(e.Champion.Version)
+		out.Same = true
 		out.Reason = name + ": it is the champion already: data, code and image are the same"
 		return out, r.Registry.tag(ctx, name, out.Version)
 	}

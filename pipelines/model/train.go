@@ -2,6 +2,8 @@ package model
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,25 +22,58 @@ import (
 type Image struct {
 	step.Result
 	Container *dagger.Container
-	// Digest names its content: that of its manifest where it was pulled, of its root file system where it was built.
+	// Digest names its content: that of its manifest where it was pulled, of its file system and configuration where it was built.
 	Digest string
 	// Reference is what a cluster pulls it by, with the digest of its manifest; empty where no cluster is to.
 	Reference string
 }
 
-// Content names what a file system holds by its digest. The engine could as well, but forgets it with the session: for an
-// image of some size that is most of what a run takes in which nothing has changed.
-func Content(ctx context.Context, c *dagger.Client, files *dagger.Directory) (string, error) {
+// Content names what an image holds, and with what environment, user and folder it starts, by a digest. The engine could as well, but
+// forgets it with the session: for an image of some size that is most of what a run takes in which nothing has changed.
+func Content(ctx context.Context, c *dagger.Client, image *dagger.Container) (string, error) {
 	ctr, err := container(ctx, c, "rootfs.py")
 	if err != nil {
 		return "", err
 	}
-	done, err := run(ctx, ctr.WithMountedDirectory("/image", files), "rootfs", "/image")
+	done, err := run(ctx, ctr.WithMountedDirectory("/image", image.Rootfs()), "rootfs", "/image")
 	if err != nil {
 		return "", err
 	}
-	text, err := done.Stdout(ctx)
-	return strings.TrimSpace(text), err
+	files, err := done.Stdout(ctx)
+	if err != nil {
+		return "", err
+	}
+	config, err := configOf(ctx, c, image)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256([]byte(strings.TrimSpace(files) + "\n" + config))
+	return "sha256:" + hex.EncodeToString(sum[:]), nil
+}
+
+// configOf returns what else of an image a command sees, in one form always.
+func configOf(ctx context.Context, c *dagger.Client, image *dagger.Container) (string, error) {
+	id, err := image.ID(ctx)
+	if err != nil {
+		return "", step.Explain(err)
+	}
+	var answer struct {
+		LoadContainerFromID struct {
+			EnvVariables  []struct{ Name, Value string }
+			User, Workdir string
+		}
+	}
+	question := dagger.Request{
+		Query:     "query($id: ContainerID!){loadContainerFromID(id: $id){envVariables{name value} user workdir}}",
+		Variables: map[string]any{"id": id},
+	}
+	if err := c.Do(ctx, &question, &dagger.Response{Data: &answer}); err != nil {
+		return "", step.Explain(err)
+	}
+	found := answer.LoadContainerFromID
+	slices.SortFunc(found.EnvVariables, func(a, b struct{ Name, Value string }) int { return strings.Compare(a.Name, b.Name) })
+	text, err := json.Marshal(found)
+	return string(text), err
 }
 
 // Points returns every combination of the grid's values, in one order always; one empty one for a model without a grid.

@@ -26,7 +26,8 @@ type Files interface {
 type Store interface {
 	Files
 	// Put writes the files of a folder below prefix, and reads them back: it returns without an error only when every
-	// file that is there has the SHA-256 that digests has for its path. Files that are there already are not written again.
+	// file that is there has the SHA-256 that digests has for its path. Files that are there already are not written again, and a
+	// manifest.json at the root is written when all others are.
 	Put(ctx context.Context, prefix string, dir *dagger.Directory, digests map[string]string) error
 	// Get returns the files below prefix; an empty folder where there are none.
 	Get(ctx context.Context, prefix string) (*dagger.Directory, error)
