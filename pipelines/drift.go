@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"path"
 	"slices"
@@ -322,6 +323,11 @@ func driftReport(ctx context.Context, in DriftInputs, ledger drift.Ledger, check
 		return step.Result{}, err
 	}
 	result := step.Result{Verdict: graph.Passed, Reports: in.Client.Directory().WithNewFile("drift.html", page.String()).WithNewFile("drift.json", string(data))}
+	for _, name := range slices.Sorted(maps.Keys(found.Tables)) {
+		if t := found.Tables[name]; t.SHA256 != "" {
+			result.Artifacts = append(result.Artifacts, report.Artifact{Name: name, Digest: "sha256:" + t.SHA256})
+		}
+	}
 	if in.Store == nil {
 		return result, nil
 	}

@@ -35,14 +35,15 @@ func TrainOnDrift(in Inputs) func(context.Context, drift.Result) (graph.Verdict,
 		if result.Err != nil {
 			return graph.Errored, "", fmt.Errorf("train: %w", result.Err)
 		}
-		var said []string
+		var said, why []string
 		trained := false
 		for _, n := range result.Nodes {
 			switch held, ok := n.Value.(interface{ Of() step.Result }); {
 			case n.Verdict == graph.Failed || n.Verdict == graph.Errored || n.Verdict == graph.Inconclusive:
 				said = append(said, fmt.Sprintf("%s %s: %s", n.Name, n.Verdict, n.Reason))
 			case ok && strings.HasPrefix(n.Name, "register-"):
-				if model, _ := n.Value.(model.Registered); model.Same {
+				if model, _ := n.Value.(model.Registered); model.Unchanged {
+					why = append(why, n.Reason)
 					continue
 				}
 				trained = true
@@ -52,7 +53,7 @@ func TrainOnDrift(in Inputs) func(context.Context, drift.Result) (graph.Verdict,
 			}
 		}
 		if result.Verdict == graph.Passed && !trained {
-			return graph.Skipped, "nothing was trained: the champion comes of this data, code and image already; newer tables are named by --data", nil
+			return graph.Skipped, "nothing new came of it, newer tables are named by --data: " + strings.Join(why, "; "), nil
 		}
 		return result.Verdict, strings.Join(said, "; "), nil
 	}

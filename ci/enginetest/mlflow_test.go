@@ -168,6 +168,8 @@ func TestModelsInMLflow(t *testing.T) {
 		got := ci(t, source, args, withEnv("MLFLOW_TRACKING_TOKEN=another"))
 		require.Equal(t, 3, got.code)
 		require.Contains(t, got.node(t, "mlflow-good").Reason, "refuses this login: see MLFLOW_TRACKING_TOKEN")
+		require.Contains(t, got.node(t, "register-good").Reason, "was rolled back, and no training makes it the champion again")
+		require.Equal(t, first, champion(t, kept, "good").Version)
 	})
 
 	digest, versions = m.champion(t)

@@ -52,13 +52,14 @@ func TestDriftTrainsInTheSameRun(t *testing.T) {
 	require.Len(t, told, 2, "one message of the training, one of the drift")
 	require.Contains(t, told[0], "training")
 	require.Contains(t, told[1], "drift")
+	require.Contains(t, told[1], got.drift(t).Tables["current"].SHA256, "which data it was")
 
 	// What would be trained is the champion already: the drift stays, and no cooldown begins.
 	args[4], args[6] = table("today again.csv", 0.7), t.TempDir()
 	same := ci(t, source, args)
 	require.Equal(t, 1, same.code)
 	require.Equal(t, graph.Skipped, same.node(t, "retrain").Verdict)
-	require.Contains(t, same.node(t, "alerts").Reason, "not retrained: nothing was trained: the champion comes of this data")
+	require.Contains(t, same.node(t, "alerts").Reason, "not retrained: nothing new came of it, newer tables are named by --data: good: it is the champion already")
 	require.False(t, same.drift(t).Retraining.Started)
 	require.Equal(t, version, champion(t, kept, "good").Version)
 

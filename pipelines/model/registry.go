@@ -41,8 +41,11 @@ type Champion struct {
 	History []Succession `json:"history"`
 }
 
-// rolledBack is the reason of a succession.
-const rolledBack = "rolled back"
+// Reasons of a succession.
+const (
+	trained    = "trained"
+	rolledBack = "rolled back"
+)
 
 // Succession is a change of the champion.
 type Succession struct {
@@ -128,6 +131,22 @@ func (r Registry) Champion(ctx context.Context, model string) (Champion, string,
 	return c, at, nil
 }
 
+// errRolledBack says that people have taken a version out of use, and no training may bring it back.
+var errRolledBack = errors.New("the version was rolled back")
+
+// wasRolledBack reports whether the last that became of a version was that it was rolled back.
+func (c Champion) wasRolledBack(version string) bool {
+	for _, s := range slices.Backward(c.History) {
+		switch version {
+		case s.Version:
+			return false
+		case s.Previous:
+			return s.Reason == rolledBack
+		}
+	}
+	return false
+}
+
 // errOvertaken says that another run made a champion meanwhile.
 var errOvertaken = errors.New("another version became the champion meanwhile")
 
@@ -143,6 +162,9 @@ func (r Registry) crown(ctx context.Context, model, version, expected, reason st
 	case expected:
 	default:
 		return errOvertaken
+	}
+	if reason == trained && c.wasRolledBack(version) {
+		return errRolledBack
 	}
 	c.History = append(c.History, Succession{Version: version, Previous: c.Version, Time: now.UTC().Truncate(time.Second), Reason: reason})
 	c.Version = version
@@ -173,17 +195,17 @@ type Register struct {
 type Registered struct {
 	step.Result
 	Version string
-	// Same says that it was the champion already.
-	Same bool
+	// Unchanged says that the champion stayed who it was: this one already, or another since this one was rolled back.
+	Unchanged bool
 }
 
-// Run registers. It is inconclusive when another run made a champion since the gates were passed: the model is kept then,
+// Run registers. A version that was rolled back is kept, and does not become the champion again. The verdict is inconclusive when another run made a champion since the gates were passed: the model is kept then,
 // and not promoted, because it was held against the one before.
 func (r Register) Run(ctx context.Context, c *dagger.Client, e Evaluated) (Registered, error) {
 	t, name := e.Trained, r.Model.Name
 	if e.Same {
 		out := r.registered(e.Champion.Version)
-		out.Same = true
+		out.Unchanged = true
 		out.Reason = name + ": it is the champion already: data, code and image are the same"
 		return out, r.Registry.tag(ctx, name, out.Version)
 	}
@@ -224,10 +246,13 @@ func (r Register) Run(ctx context.Context, c *dagger.Client, e Evaluated) (Regis
 	}
 	out := r.registered(version)
 	out.Reports, out.Metrics = files, map[string]float64{"files": float64(len(digests))}
-	switch err := r.Registry.crown(ctx, name, version, e.Champion.Version, "trained", r.Now); {
+	switch err := r.Registry.crown(ctx, name, version, e.Champion.Version, trained, r.Now); {
 	case errors.Is(err, errOvertaken):
 		out.Verdict = graph.Inconclusive
 		out.Reason = fmt.Sprintf("%s: another run made a champion meanwhile: %s is kept, and was not held against it; train again, or promote it", name, Short(version))
+	case errors.Is(err, errRolledBack):
+		out.Unchanged = true
+		out.Reason = fmt.Sprintf("%s: %s was rolled back, and no training makes it the champion again; people do, by model promote %s %s", name, Short(version), name, Short(version))
 	case err != nil:
 		return out, err
 	}

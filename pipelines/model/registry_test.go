@@ -105,6 +105,29 @@ func TestPromoteAndRollBack(t *testing.T) {
 	require.Equal(t, "rolled back", c.History[4].Reason)
 }
 
+// What people took out of use, no training brings back.
+func TestWhatWasRolledBackStaysSo(t *testing.T) {
+	t.Parallel()
+	s, ctx := shelf{}, t.Context()
+	r := model.Registry{Store: s}
+	one, two := s.churn("1"), s.churn("2")
+	champion := func() string {
+		c, _, err := r.Champion(ctx, "churn")
+		require.NoError(t, err)
+		return c.Version
+	}
+	require.NoError(t, r.Promote(ctx, "churn", one, "trained", time.Now()))
+	require.NoError(t, r.Promote(ctx, "churn", two, "trained", time.Now()))
+	_, err := r.Rollback(ctx, "churn", time.Now())
+	require.NoError(t, err)
+	require.Error(t, r.Promote(ctx, "churn", two, "trained", time.Now()))
+	require.Equal(t, one, champion())
+	require.NoError(t, r.Promote(ctx, "churn", two, "promoted", time.Now()))
+	require.Equal(t, two, champion())
+	require.NoError(t, r.Promote(ctx, "churn", one, "trained", time.Now()), "it has only been followed")
+	require.NoError(t, r.Promote(ctx, "churn", two, "trained", time.Now()))
+}
+
 // labels is a store in memory that has tags, too.
 type labels struct {
 	shelf
