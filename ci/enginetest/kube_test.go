@@ -35,11 +35,11 @@ func newDesk(t *testing.T, r *kube.Running) desk {
 	t.Helper()
 	folder, err := os.MkdirTemp("", "enginetest-kubectl-")
 	require.NoError(t, err)
-	tools, err := r.Cluster.Tools(t.Context(), client(t))
+	tools, err := r.Tools(t.Context(), client(t))
 	require.NoError(t, err)
 	_, err = tools.WithExec([]string{"sh", "-euc", `cp "$(command -v kubectl)" /tmp/kubectl`}).File("/tmp/kubectl").Export(t.Context(), filepath.Join(folder, "kubectl"))
 	require.NoError(t, err)
-	d := desk{folder: folder, server: "https://" + wayIn(t, r.Cluster), name: r.Cluster.Host}
+	d := desk{folder: folder, server: "https://" + wayIn(t, r.Cluster), name: r.Host}
 	require.NoError(t, os.WriteFile(d.path("config"), []byte(r.KubeconfigAt(d.server)), 0o600))
 	return d
 }
@@ -131,7 +131,7 @@ func apply(t *testing.T, namespace, manifests string) {
 func kubectlOn(ctx context.Context, t *testing.T, k kube.Cluster, stdin string, args ...string) (out string, err error) {
 	t.Helper()
 	ephemeral.mu.Lock()
-	shared, from := ephemeral.running != nil && k.Service != nil && k.Service == ephemeral.running.Cluster.Service, ephemeral.desk
+	shared, from := ephemeral.running != nil && k.Service != nil && k.Service == ephemeral.running.Service, ephemeral.desk
 	ephemeral.mu.Unlock()
 	if shared {
 		out, err = from.kubectl(ctx, stdin, args...)
