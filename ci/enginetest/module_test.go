@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	embeds "github.com/millrace-ci/millrace/ci/embedded"
 	"github.com/millrace-ci/millrace/pipelines/graph"
 	"github.com/millrace-ci/millrace/pipelines/report"
 )
@@ -192,7 +193,7 @@ func TestEnvironmentOfTheEngine(t *testing.T) {
 	cmd.Env = environment
 	out, err := cmd.Output()
 	require.NoError(t, err)
-	require.Equal(t, "v0.19.10\n", string(out))
+	require.Equal(t, embeds.EngineVersion, strings.TrimSpace(string(out)))
 }
 
 func TestModuleReads(t *testing.T) {
