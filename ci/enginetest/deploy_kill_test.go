@@ -204,11 +204,7 @@ func TestEngineIsLostInMidDeploy(t *testing.T) {
 	cable := newCable(t, p.cluster)
 	client := cable.api(t)
 	kubeconfig := "KUBE_CONFIG_TEST=" + cable.text
-	m := newMachine(t, "stand-ins.json")
-	m.borrow("bin", "sdk", "registry")
-	t.Cleanup(func() { m.engine(program, "engine", "down") })
-	code, said := m.engine(program, "engine", "up", "--engine", "embedded")
-	require.Zero(t, code, said)
+	m := startMachine(t)
 	args := []string{"deploy", "test", "--event", "push", "--ref", "main", "--sha", sha}
 	run := start(t, p.folder(settings("app", "unready")+workload("app", appImage(t, "2")), ""), args,
 		func(cmd *exec.Cmd) { cmd.Env = append(slices.Clone(m.env), kubeconfig) })

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,14 +25,14 @@ import (
 var ephemeral struct {
 	mu      sync.Mutex
 	running *kube.Running
-	desk    desk
+	kubectl localKubectl
 }
 
-// desk is a folder of this machine from which kubectl works on the shared cluster. The tests look at it several hundred times, and to
+// localKubectl works on the shared cluster from a folder of this machine. The tests look at it several hundred times, and to
 // start a container takes five times as long as kubectl does.
-type desk struct{ folder, server, name string }
+type localKubectl struct{ folder, server, name string }
 
-func newDesk(t *testing.T, r *kube.Running) desk {
+func newLocalKubectl(t *testing.T, r *kube.Running) localKubectl {
 	t.Helper()
 	folder, err := os.MkdirTemp("", "enginetest-kubectl-")
 	require.NoError(t, err)
@@ -39,16 +40,16 @@ func newDesk(t *testing.T, r *kube.Running) desk {
 	require.NoError(t, err)
 	_, err = tools.WithExec([]string{"sh", "-euc", `cp "$(command -v kubectl)" /tmp/kubectl`}).File("/tmp/kubectl").Export(t.Context(), filepath.Join(folder, "kubectl"))
 	require.NoError(t, err)
-	d := desk{folder: folder, server: "https://" + wayIn(t, r.Cluster), name: r.Host}
-	require.NoError(t, os.WriteFile(d.path("config"), []byte(r.KubeconfigAt(d.server)), 0o600))
-	return d
+	k := localKubectl{folder: folder, server: "https://" + wayIn(t, r.Cluster), name: r.Host}
+	require.NoError(t, os.WriteFile(k.path("config"), []byte(r.KubeconfigAt(k.server)), 0o600))
+	return k
 }
 
-func (d desk) path(name string) string { return filepath.Join(d.folder, name) }
+func (k localKubectl) path(name string) string { return filepath.Join(k.folder, name) }
 
-func (d desk) kubectl(ctx context.Context, stdin string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, d.path("kubectl"), append([]string{"--kubeconfig", d.path("config"), "--tls-server-name", d.name, "--cache-dir", d.path("cache")}, args...)...)
-	cmd.Env = environment
+func (k localKubectl) run(ctx context.Context, stdin string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, k.path("kubectl"), append([]string{"--kubeconfig", k.path("config"), "--tls-server-name", k.name, "--cache-dir", k.path("cache")}, args...)...)
+	cmd.Env = append(slices.Clone(environment), "NO_PROXY=*") // the cluster is on a bridge of this machine
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.Output()
 	var exit *exec.ExitError
@@ -65,8 +66,9 @@ func cluster(t *testing.T) kube.Cluster {
 	ephemeral.mu.Lock()
 	defer ephemeral.mu.Unlock()
 	if ephemeral.running == nil {
-		ephemeral.running = startCluster(t, c, "cluster")
-		ephemeral.desk = newDesk(t, ephemeral.running)
+		running := startCluster(t, c, "cluster")
+		ephemeral.kubectl = newLocalKubectl(t, running)
+		ephemeral.running = running
 		t.Logf("the cluster took pods after %s", ephemeral.running.Ready)
 	}
 	return ephemeral.running.Cluster
@@ -94,7 +96,7 @@ func stopCluster() {
 	if ephemeral.running != nil {
 		// The cluster of a session whose engine was killed can't be stopped well, and need not be.
 		_ = ephemeral.running.Stop(context.Background())
-		_ = os.RemoveAll(ephemeral.desk.folder)
+		_ = os.RemoveAll(ephemeral.kubectl.folder)
 		ephemeral.running = nil
 	}
 }
@@ -131,10 +133,10 @@ func apply(t *testing.T, namespace, manifests string) {
 func kubectlOn(ctx context.Context, t *testing.T, k kube.Cluster, stdin string, args ...string) (out string, err error) {
 	t.Helper()
 	ephemeral.mu.Lock()
-	shared, from := ephemeral.running != nil && k.Service != nil && k.Service == ephemeral.running.Service, ephemeral.desk
+	shared, from := ephemeral.running != nil && k.Service != nil && k.Service == ephemeral.running.Service, ephemeral.kubectl
 	ephemeral.mu.Unlock()
 	if shared {
-		out, err = from.kubectl(ctx, stdin, args...)
+		out, err = from.run(ctx, stdin, args...)
 	} else {
 		var tools *dagger.Container
 		if tools, err = k.Tools(ctx, client(t)); err != nil {

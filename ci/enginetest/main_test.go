@@ -107,9 +107,19 @@ func withEngine(run func() int) (status int, err error) {
 		// Whatever fails from here on, what these tests started does not stay.
 		host := hostNetwork()
 		defer func() {
-			if err = errors.Join(err, visibly(program, "engine", "down")); err == nil && hostNetwork() != host {
-				err = fmt.Errorf("after the engine the host's network is not as it was before it:\n%s\nand it was:\n%s", hostNetwork(), host)
+			if err = errors.Join(err, visibly(program, "engine", "down")); err != nil {
+				return
 			}
+			// The kernel takes devices away a moment after the namespaces that they led to.
+			after := hostNetwork()
+			for range 20 {
+				if after == host {
+					return
+				}
+				time.Sleep(500 * time.Millisecond)
+				after = hostNetwork()
+			}
+			err = fmt.Errorf("after the engine the host's network is not as it was before it:\n%s\nand it was:\n%s", after, host)
 		}()
 	}
 	if err := visibly(program, "engine", "up", "--engine", "embedded"); err != nil {

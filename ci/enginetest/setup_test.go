@@ -52,6 +52,17 @@ func newMachine(t *testing.T, parts ...string) machine {
 	return m
 }
 
+// startMachine starts an engine on a machine of its own, which has all that the tests' engine has made but its state.
+func startMachine(t *testing.T) machine {
+	t.Helper()
+	m := newMachine(t, "stand-ins.json")
+	m.borrow("bin", "sdk", "registry")
+	t.Cleanup(func() { m.engine(program, "engine", "down") })
+	code, said := m.engine(program, "engine", "up", "--engine", "embedded")
+	require.Zero(t, code, said)
+	return m
+}
+
 // borrow lends the machine more of what the engine of the tests has made. It may only be read.
 func (m machine) borrow(parts ...string) {
 	m.t.Helper()
@@ -192,15 +203,11 @@ exec chroot "$1/root" "$2" engine up --engine embedded`
 func TestAnEngineThatHangsIsKilled(t *testing.T) {
 	needsEngine(t)
 	t.Parallel()
-	m := newMachine(t, "stand-ins.json")
-	m.borrow("bin", "sdk", "registry")
-	t.Cleanup(func() { m.engine(program, "engine", "down") })
-	code, said := m.engine(program, "engine", "up", "--engine", "embedded")
-	require.Zero(t, code, said)
+	m := startMachine(t)
 	r := m.running()
 	require.NoError(t, syscall.Kill(r.PID, syscall.SIGSTOP))
 
-	code, said = m.engine("timeout", "--signal", "INT", "--preserve-status", "3", program, "engine", "down")
+	code, said := m.engine("timeout", "--signal", "INT", "--preserve-status", "3", program, "engine", "down")
 	require.Equal(t, 130, code)
 	require.Contains(t, said, "ci: interrupted")
 	require.Equal(t, r.PID, m.running().PID)
