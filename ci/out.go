@@ -27,6 +27,19 @@ func writeOut(ctx context.Context, dir string, run report.Run, result *graph.Res
 	return errors.Join(failed...)
 }
 
+// leave writes the run's record and its reports to the folder dir, if there is one, and the summary to the job's. The verdict stands,
+// whatever becomes of them.
+func leave(ctx context.Context, s *streams, dir string, run report.Run, result *graph.Result) {
+	if dir != "" {
+		if err := writeOut(context.WithoutCancel(ctx), dir, run, result); err != nil {
+			fmt.Fprintln(s.stderr, "ci: some reports are missing:", err)
+		}
+	}
+	if err := addSummary(os.Getenv(summaryVariable), run); err != nil {
+		fmt.Fprintln(s.stderr, "ci:", err)
+	}
+}
+
 func exportReports(ctx context.Context, dir string, result *graph.Result) error {
 	if err := os.RemoveAll(filepath.Join(dir, "reports")); err != nil {
 		return err

@@ -434,15 +434,7 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 	record.Source = fingerprint(patience)
 	stop()
 	skipped := p.tally(&record)
-	if p.Out != "" {
-		if err := writeOut(context.WithoutCancel(ctx), p.Out, record, result); err != nil {
-			// The verdict stands, whatever becomes of the reports.
-			fmt.Fprintln(s.stderr, "ci: some reports are missing:", err)
-		}
-	}
-	if err := addSummary(os.Getenv(summaryVariable), record); err != nil {
-		fmt.Fprintln(s.stderr, "ci:", err)
-	}
+	leave(ctx, s, p.Out, record, result)
 	keep(chosen, p.source, record)
 	fmt.Fprint(s.stdout, report.Text(p.shown(record), s.width()))
 	if p.Out != "" {
@@ -473,14 +465,11 @@ func (p *prepared) neverBegan(ctx context.Context, s *streams, chosen *engine.En
 	if told && ctx.Err() == nil {
 		p.tellBroken(ctx, s, record)
 	}
-	if p.Out != "" && p.last == nil {
-		if err := writeOut(context.WithoutCancel(ctx), p.Out, record, result); err != nil {
-			fmt.Fprintln(s.stderr, "ci: some reports are missing:", err)
-		}
+	out := p.Out
+	if p.last != nil {
+		out = ""
 	}
-	if err := addSummary(os.Getenv(summaryVariable), record); err != nil {
-		fmt.Fprintln(s.stderr, "ci:", err)
-	}
+	leave(ctx, s, out, record, result)
 }
 
 // shown is what of a record people want to see on a terminal: without the nodes that nobody asked for, and with the folders
