@@ -42,7 +42,7 @@ func TrainOnDrift(in Inputs) func(context.Context, drift.Result) (graph.Verdict,
 			case n.Verdict == graph.Failed || n.Verdict == graph.Errored || n.Verdict == graph.Inconclusive:
 				said = append(said, fmt.Sprintf("%s %s: %s", n.Name, n.Verdict, n.Reason))
 			case ok && strings.HasPrefix(n.Name, "register-"):
-				if model, _ := n.Value.(model.Registered); model.Unchanged {
+				if registered, _ := n.Value.(model.Registered); registered.Unchanged {
 					why = append(why, n.Reason)
 					continue
 				}

@@ -58,7 +58,7 @@ func (m *Millrace) LoadTest(
 	// Configuration; millrace.yaml or .millrace.yaml in the source if left out.
 	// +optional
 	config *dagger.File,
-	// Commit that runs there, for the record; what --git says if left out.
+	// Commit that runs there, for the record; unknown if left out.
 	// +optional
 	sha string,
 	// Make this run the baseline, although it is worse than the one before.
