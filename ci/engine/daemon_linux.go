@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
@@ -65,8 +66,40 @@ func (e *Embedded) start(ctx context.Context) (*Running, error) {
 		task.Update("once more")
 		r, err = e.spawn(ctx)
 	}
+	if err != nil && ctx.Err() == nil && damaged.MatchString(err.Error()) {
+		e.Progress.Note("the engine's cache is damaged, as after a power cut: it is made anew")
+		task.Update("with an empty cache")
+		if err = e.dropState(); err == nil {
+			r, err = e.spawn(ctx)
+		}
+	}
 	task.End(err)
 	return r, err
+}
+
+// damaged is what an engine says that can't read its own cache. It writes without waiting for the disk, so after a power
+// cut some of its databases may be older than others. Those that it can't open it makes anew by itself; what contradicts
+// another makes it end.
+var damaged = regexp.MustCompile(`failed to create engine: failed to (create base worker|init metadata db|create dagql cache)`)
+
+// dropState puts the engine's cache aside. The daemon removes it beside its work, as that takes minutes.
+func (e *Embedded) dropState() error {
+	if err := os.Rename(e.path("state"), e.path(fmt.Sprintf("%s%d", damagedState, time.Now().UnixNano()))); err != nil {
+		return fmt.Errorf("put the engine's damaged cache aside: %w", err)
+	}
+	return nil
+}
+
+// damagedState begins the names of caches that are put aside.
+const damagedState = "damaged-state-"
+
+// removeDamaged removes what was put aside. Where that is cut off, the rest goes when the next engine runs.
+func (e *Embedded) removeDamaged() error {
+	found, err := filepath.Glob(e.path(damagedState + "*"))
+	for _, dir := range found {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
 }
 
 func (e *Embedded) spawn(ctx context.Context) (*Running, error) {
@@ -187,6 +220,11 @@ func (e *Embedded) Daemon() error {
 		return err
 	}
 	defer os.Remove(e.statePath())
+	go func() {
+		if err := e.removeDamaged(); err != nil {
+			fmt.Fprintln(os.Stderr, "remove a damaged cache:", err) // into daemon.log
+		}
+	}()
 
 	select {
 	case <-ctx.Done():
@@ -312,6 +350,11 @@ func (e *Embedded) startEngine(network Network, mirror string) (*child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the image that Dagger modules are built in: %w", err)
 	}
+	// What an engine that was killed has left there goes with the next set-up.
+	temporary := e.path("tmp", "engine")
+	if err := os.MkdirAll(temporary, 0o700); err != nil {
+		return nil, err
+	}
 	cmd := exec.Command("/proc/self/exe", "engine", StageCommand, e.Runtime, e.path("scratch"), "--", filepath.Join(bin, "engine"),
 		"--config", config, "--root", e.path("state"), "--addr", "unix://"+e.socketPath(),
 		"--network-name", network.Name, "--network-cidr", network.CIDR, "--oci-cni-binary-dir", cni)
@@ -324,6 +367,7 @@ func (e *Embedded) startEngine(network Network, mirror string) (*child, error) {
 		"DAGGER_GO_SDK_MANIFEST_DIGEST="+manifest,
 		// With Go's default a fifth of the engine's processor time goes into collecting garbage.
 		"GOGC="+cmp.Or(os.Getenv("GOGC"), "200"),
+		"TMPDIR="+temporary,
 		"PATH="+shims+":"+bin+":"+os.Getenv("PATH")+":/usr/sbin:/sbin",
 	)
 	// With a PID namespace of its own, nothing of the engine can outlive it: no container, no name server.
