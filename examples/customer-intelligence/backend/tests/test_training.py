@@ -13,6 +13,7 @@ from backend.core.tables import read_customers
 from backend.tests.conftest import CDNOW, ROOT, TELCO
 from backend.training import __main__ as all_of_them
 from backend.training import churn, clv, segmentation
+from backend.training.holdout import held_out
 
 Train = Callable[[list[str]], int]
 
@@ -55,10 +56,10 @@ def test_churn_export_predicts_as_scikit_learn_does() -> None:
 def test_held_out_customers_stay_held_out() -> None:
     """New rows do not move old ones between the parts; another seed does."""
     ids = pd.Series([f"id-{index}" for index in range(5000)])
-    before = churn.held_out(ids[:4000], 0.2, seed=1)
-    after = churn.held_out(ids, 0.2, seed=1)
+    before = held_out(ids[:4000], 0.2, seed=1)
+    after = held_out(ids, 0.2, seed=1)
     assert (before == after[:4000]).all()
-    assert (after != churn.held_out(ids, 0.2, seed=2)).any()
+    assert (after != held_out(ids, 0.2, seed=2)).any()
     assert after.mean() == pytest.approx(0.2, abs=0.02)
 
 
@@ -120,7 +121,38 @@ def test_segments_are_stable_and_ordered(trained: Path) -> None:
     segments = found["segments"]
     assert segments["champions"]["frequency"] > segments["loyal"]["frequency"]
     assert segments["champions"]["recency_days"] < segments["dormant"]["recency_days"]
-    assert sum(part["customers"] for part in segments.values()) == 2357
+    assert sum(part["customers"] for part in segments.values()) == found["customers"]
+
+
+def test_segments_are_judged_by_customers_held_out(trained: Path) -> None:
+    """Who was held out moves neither the centroids nor the scale, and everybody has a segment."""
+    found = metrics(trained / "segmentation")
+    assert found["customers"] + found["training_customers"] == 2357
+    table = pd.read_csv(trained / "segmentation" / "holdout.csv", dtype={"id": str})
+    assert len(table) == found["customers"]
+    assert held_out(table["id"], 0.25, seed=20240501).all()
+    assert table["silhouette"].mean() == pytest.approx(found["silhouette"], abs=1e-5)
+    assignments = json.loads((trained / "segmentation" / "assignments.json").read_text("utf-8"))
+    assert len(assignments) == 2357
+
+
+def test_what_was_held_out_does_not_move_the_segments(trained: Path, tmp_path: Path) -> None:
+    """Ten times their money changes nothing but the metrics."""
+    changed = []
+    for line in CDNOW.read_text("utf-8").splitlines():
+        customer, sample, day, quantity, value = line.split()
+        if held_out(pd.Series([customer]), 0.25, seed=20240501)[0]:
+            value = f"{10 * float(value):.2f}"
+        changed.append(f" {customer} {sample} {day} {quantity} {value}")
+    data = tmp_path / "changed.txt"
+    data.write_text("\n".join(changed) + "\n", "utf-8")
+    assert segmentation.main(["--data", str(data), "--out", str(tmp_path / "out")]) == 0
+    before, after = (
+        json.loads((folder / "model.json").read_text("utf-8"))
+        for folder in (trained / "segmentation", tmp_path / "out")
+    )
+    assert {**after, "provenance": None} == {**before, "provenance": None}
+    assert metrics(tmp_path / "out") != metrics(trained / "segmentation")
 
 
 @pytest.mark.parametrize("name", ["churn", "clv", "segmentation"])
@@ -187,7 +219,7 @@ def head(source: Path, target: Path, lines: int) -> Path:
         (churn.main, TELCO, [], "at least 100 are needed, with and without churn"),
         (clv.main, CDNOW, [], "at least 20 are needed"),
         (clv.main, CDNOW, ["--calibration-end", "1999-01-01"], "nothing is left to evaluate on"),
-        (segmentation.main, CDNOW, [], "customers are too few for 4 clusters"),
+        (segmentation.main, CDNOW, [], "are too few for 4 clusters"),
         (segmentation.main, CDNOW, ["--clusters", "1"], "must be at least 2"),
     ],
 )

@@ -1,7 +1,6 @@
 """Train the churn model: python -m backend.training.churn --data TABLE --out FOLDER."""
 
 import argparse
-import hashlib
 import logging
 import sys
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from backend.core.churn import CATEGORICAL, NUMERIC, ChurnModel, NumericTerm
 from backend.core.tables import CHURN_ID, CHURN_LABEL, read_customers
+from backend.training.holdout import held_out
 from backend.training.output import Trained, TrainingError, parser, run
 
 LOG = logging.getLogger("training.churn")
@@ -32,22 +32,6 @@ MIN_ROWS = 100
 CALIBRATION_BINS = 10
 FOLDS = 5
 SEGMENT_COLUMN = "Contract"
-
-
-def held_out(ids: pd.Series, fraction: float, seed: int) -> NDArray[np.bool_]:
-    """Mark the rows that training must not see.
-
-    The choice hangs on a customer's id alone: in next week's table the same customers are held
-    out, so a champion is never judged on rows that it was trained on.
-    """
-    limit = int(fraction * 2**32)
-    return np.array(
-        [
-            int.from_bytes(hashlib.sha256(f"{seed}:{item}".encode()).digest()[:4], "big") < limit
-            for item in ids
-        ],
-        dtype=np.bool_,
-    )
 
 
 def estimator(regularisation: float) -> Pipeline:

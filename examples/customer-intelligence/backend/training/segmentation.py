@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from backend.core.segmentation import ASSIGNMENTS_FILE, FEATURES, SegmentationModel, transform
 from backend.core.tables import read_transactions, rfm
+from backend.training.holdout import held_out
 from backend.training.output import Trained, TrainingError, parser, run
 
 LOG = logging.getLogger("training.segmentation")
@@ -29,9 +30,18 @@ def cluster(points: NDArray[np.float64], clusters: int, seed: int) -> KMeans:
     return KMeans(n_clusters=clusters, n_init=10, random_state=seed).fit(points)
 
 
-def stability(points: NDArray[np.float64], clusters: int, seed: int, runs: int) -> list[float]:
-    """Return the adjusted Rand index of each pair of runs with different seeds."""
-    labels = [cluster(points, clusters, seed + index).labels_ for index in range(runs)]
+def stability(
+    seen: NDArray[np.float64],
+    unseen: NDArray[np.float64],
+    clusters: int,
+    seed: int,
+    runs: int,
+) -> list[float]:
+    """Return how alike fits with different seeds group points that none of them has seen.
+
+    That is the adjusted Rand index of each pair of them.
+    """
+    labels = [cluster(seen, clusters, seed + index).predict(unseen) for index in range(runs)]
     return [float(adjusted_rand_score(one, other)) for one, other in combinations(labels, 2)]
 
 
@@ -51,21 +61,46 @@ def names(clusters: int) -> tuple[str, ...]:
     return tuple(f"tier-{index + 1}" for index in range(clusters))
 
 
+def evaluate(
+    features: NDArray[np.float64], points: NDArray[np.float64], assigned: NDArray[np.str_]
+) -> tuple[dict[str, Any], NDArray[np.float64]]:
+    """Return the metrics of segments, in all and of each, and the silhouette of every customer."""
+    widths = np.asarray(silhouette_samples(points, assigned), dtype=np.float64)
+    segments: dict[str, Any] = {}
+    for name in np.unique(assigned):
+        rows = assigned == name
+        means = features[rows].mean(axis=0)
+        segments[str(name)] = {
+            "customers": int(rows.sum()),
+            "silhouette": float(widths[rows].mean()),
+            **{feature: float(mean) for feature, mean in zip(FEATURES, means, strict=True)},
+        }
+    found = {
+        "customers": len(assigned),
+        "silhouette": float(silhouette_score(points, assigned)),
+        "segments": segments,
+    }
+    return found, widths
+
+
 def train(options: argparse.Namespace) -> Trained:
-    """Cluster customers by recency, frequency and monetary value, and measure how well."""
+    """Cluster customers by recency, frequency and monetary value; judge by customers held out."""
     if options.clusters < 2 or options.stability_runs < 2:
         raise TrainingError("--clusters and --stability-runs must be at least 2")
     transactions = read_transactions(options.data)
     table = rfm(transactions, transactions["date"].max())
-    if len(table) < options.clusters * MIN_CUSTOMERS_A_CLUSTER:
+    mask = held_out(table.index.to_series(), options.test_size, options.seed)
+    if min(mask.sum(), (~mask).sum()) < options.clusters * MIN_CUSTOMERS_A_CLUSTER:
         raise TrainingError(
-            f"{options.data}: {len(table)} customers are too few for {options.clusters} clusters"
+            f"{options.data}: {len(table)} customers, {mask.sum()} of them held out,"
+            f" are too few for {options.clusters} clusters"
         )
     features = table[list(FEATURES)].to_numpy(dtype=np.float64)
-    scaler = StandardScaler().fit(transform(features))
+    scaler = StandardScaler().fit(transform(features[~mask]))
     points = scaler.transform(transform(features))
-    LOG.info("fitting", extra={"fields": {"customers": len(table), "k": options.clusters}})
-    centroids = cluster(points, options.clusters, options.seed).cluster_centers_
+    seen, unseen = points[~mask], points[mask]
+    LOG.info("fitting", extra={"fields": {"customers": len(seen), "held_out": len(unseen)}})
+    centroids = cluster(seen, options.clusters, options.seed).cluster_centers_
     centroids = centroids[ranked(centroids)]
     model = SegmentationModel(
         mean=tuple(map(float, scaler.mean_)),
@@ -74,30 +109,27 @@ def train(options: argparse.Namespace) -> Trained:
         names=names(options.clusters),
     )
     assigned = np.array(model.assign(features))
-    agreement = stability(points, options.clusters, options.seed, options.stability_runs)
-    widths = np.asarray(silhouette_samples(points, assigned), dtype=np.float64)
-    segments: dict[str, Any] = {}
-    for name in model.names:
-        rows = assigned == name
-        segments[name] = {
-            "customers": int(rows.sum()),
-            "silhouette": float(widths[rows].mean()),
-            **{
-                feature: float(features[rows, index].mean())
-                for index, feature in enumerate(FEATURES)
-            },
-        }
+    missing = set(model.names) - set(assigned[mask].tolist())
+    if missing:
+        raise TrainingError(
+            f"{options.data}: no customer that was held out is of {', '.join(sorted(missing))}"
+        )
+    found, widths = evaluate(features[mask], unseen, assigned[mask])
+    agreement = stability(seen, unseen, options.clusters, options.seed, options.stability_runs)
     metrics: dict[str, Any] = {
-        "customers": len(table),
-        "silhouette": float(silhouette_score(points, assigned)),
+        **found,
+        "training_customers": len(seen),
         "stability_mean": float(np.mean(agreement)),
         "stability_min": float(np.min(agreement)),
-        "segments": segments,
     }
     LOG.info("evaluated", extra={"fields": {"silhouette": round(metrics["silhouette"], 4)}})
     assignments = {str(key): str(name) for key, name in zip(table.index, assigned, strict=True)}
     holdout = pd.DataFrame(
-        {"id": table.index, "segment": assigned, "silhouette": np.round(widths, 6)}
+        {
+            "id": table.index[mask],
+            "segment": assigned[mask],
+            "silhouette": np.round(widths, 6),
+        }
     )
     text = json.dumps(assignments, indent=0, sort_keys=True) + "\n"
     return Trained(model.document(), metrics, holdout, files={ASSIGNMENTS_FILE: text})
@@ -107,6 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     arguments = parser("Train the segmentation.", "data/cdnow-sample.txt")
     arguments.add_argument("--clusters", type=int, default=4, help="number of segments")
+    arguments.add_argument("--test-size", type=float, default=0.25, help="fraction held out")
     arguments.add_argument(
         "--stability-runs", type=int, default=5, help="fits with other seeds, to compare"
     )
