@@ -260,12 +260,19 @@ func (c *cloud) refusals(t *testing.T) {
 		require.ErrorContains(t, err, test.want, what)
 		_, listed := test.bucket.List(ctx, "models")
 		require.ErrorContains(t, listed, test.want, what)
+		_, fetched := test.bucket.Fetch(ctx, client(t), []string{"a.csv"})
+		require.ErrorContains(t, fetched, test.want, what)
 		for _, secret := range c.secrets {
-			require.NotContains(t, err.Error()+listed.Error(), secret)
+			require.NotContains(t, err.Error()+listed.Error()+fetched.Error(), secret)
 		}
 		t.Log(err)
 	}
-	_, _, err := c.bucket(t, "models/files", c.wrong).Read(ctx, "a.json")
+	missing, err := c.bucket(t, "models/files", c.right).Fetch(ctx, client(t), []string{"missing.csv"})
+	require.NoError(t, err)
+	entries, err := missing.Entries(ctx)
+	require.NoError(t, err)
+	require.Empty(t, entries)
+	_, _, err = c.bucket(t, "models/files", c.wrong).Read(ctx, "a.json")
 	require.ErrorContains(t, err, "refuses these credentials")
 	_, err = c.bucket(t, "models/files", nil).List(ctx, "models")
 	require.Error(t, err)

@@ -104,8 +104,8 @@ func (s webSource) Fetch(ctx context.Context, c *dagger.Client) (*dagger.Directo
 		return nil, errors.New("the address of the table is no web address: it begins with https://")
 	}
 	dir, err := s.inParts(ctx, c, u)
-	var corrupt *store.CorruptError
-	if dir != nil || errors.As(err, &corrupt) {
+	var undescribed *store.NotDescribedError
+	if dir != nil || err != nil && !errors.As(err, &undescribed) {
 		return dir, err
 	}
 	name := path.Base(u.Path)

@@ -126,7 +126,7 @@ func (b Bucket) Get(ctx context.Context, prefix string) (*dagger.Directory, erro
 func (b Bucket) Fetch(ctx context.Context, _ *dagger.Client, names []string) (*dagger.Directory, error) {
 	a, err := operations(b.do).stat(ctx, map[string]any{"names": names})
 	if err != nil {
-		return nil, err
+		return nil, &NotDescribedError{err}
 	}
 	return operations(b.do).fetch(ctx, b.Client, a.Objects, "")
 }

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 import obstore
 from obstore import exceptions
-from obstore.store import GCSStore, from_url
+from obstore.store import GCSStore, HTTPStore, from_url
 
 PART = 8 << 20
 TRIES = 6
@@ -138,6 +138,17 @@ def entries(store, settings):
     return {"names": sorted(path.rstrip("/").rpartition("/")[2] for path in paths)}
 
 
+def ask_for_the_bucket(store):
+    """Raise where the bucket itself is missing: of an object that is missing, a store does not say which of the two is."""
+    if isinstance(store, HTTPStore):
+        return
+    try:
+        next(iter(obstore.list(store, chunk_size=1)), None)
+    except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError):
+        # Who may read objects need not be allowed to list them.
+        return
+
+
 def stat(store, settings):
     """Return what tells the present content of objects from any other; missing ones are left out."""
     found = []
@@ -150,6 +161,8 @@ def stat(store, settings):
         except MISSING:
             continue
         found.append({"name": name, "size": meta["size"], "version": meta["e_tag"] or str(meta["last_modified"])})
+    if not found and names:
+        ask_for_the_bucket(store)
     return {"objects": found}
 
 

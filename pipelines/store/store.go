@@ -60,6 +60,13 @@ type Pinner interface {
 // ErrChanged says that a file has another version than its writer has read.
 var ErrChanged = errors.New("somebody else has changed the file meanwhile")
 
+// NotDescribedError says that a store does not tell what it has, so that nothing could be downloaded from there.
+type NotDescribedError struct{ err error }
+
+func (e *NotDescribedError) Error() string { return e.err.Error() }
+
+func (e *NotDescribedError) Unwrap() error { return e.err }
+
 // CorruptError says that what a store holds is not what was put into it.
 type CorruptError struct {
 	Store, Name, Want, Got string
