@@ -123,9 +123,9 @@ type Choose struct {
 type Gate struct {
 	// Metric by its path in the metrics file, with dots.
 	Metric string `yaml:"metric" jsonschema:"required,minLength=1"`
-	// Min is the least value.
+	// Min is the least value: the whole interval of the held-out rows' 95 % must reach it.
 	Min *float64 `yaml:"min,omitempty"`
-	// Max is the greatest value.
+	// Max is the greatest value: no part of that interval may exceed it.
 	Max *float64 `yaml:"max,omitempty"`
 	// Margin by which it may be worse than the champion's; not compared if left out. It is compared on the held-out rows that both have judged: roc_auc, pr_auc, brier, log_loss, mae, rmse, or the mean of the column of this name.
 	Margin *float64 `yaml:"margin,omitempty"`

@@ -27,7 +27,10 @@ def sections(settings, found):
     yield "Gates", ("verdict", "what was found"), [(gate["verdict"], gate["reason"]) for gate in found["gates"]]
     segments = [(gate["metric"], s["segment"], f"{s['rows']:,}", f"{s['value']:.4f}", f"{s['champion']:.4f}", s["verdict"]) for gate in found["gates"] for s in gate.get("segments", [])]
     if segments:
-        yield "Gates, by segment", ("metric", "segment", "rows", "this model", "champion", "verdict"), segments
+        yield "Against the champion, by segment", ("metric", "segment", "rows", "this model", "champion", "verdict"), segments
+    parts = [(s["metric"], s["segment"], f"{s['rows']:,}", f"{s['value']:.4f}", f"{s['low']:.4f} to {s['high']:.4f}" if s["low"] is not None else "too few rows") for s in found["segments"]]
+    if parts:
+        yield "By segment", ("metric", "segment", "rows", "value", "95 %"), parts
     yield "Metrics on held-out rows", ("metric", "value"), [(name, f"{value:.6g}") for name, value in sorted(found["metrics"].items())]
     yield "Libraries", ("library", "version"), sorted(settings["libraries"].items())
 

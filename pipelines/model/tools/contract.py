@@ -228,4 +228,5 @@ def main():
     pathlib.Path(sys.argv[3]).write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,9 @@
 """Judge a trained model: evaluate.py SETTINGS OUT.
 
 SETTINGS is a JSON file. Of several trainings the best is chosen by a stated metric. Its metrics are held against the
-gates: absolute bounds, and no worse than the champion beyond a margin. The latter is a paired bootstrap over the
-held-out rows that both have judged (2,000 resamples, 95 %): a gate passes when even the bad end of the interval lies
-within the margin, it fails when even the good end lies beyond it, and is inconclusive in between.
+gates: absolute bounds, by a bootstrap over the held-out rows, and no worse than the champion beyond a margin, by a
+paired bootstrap over the held-out rows that both have judged (2,000 resamples, 95 %). A gate passes when even the bad
+end of the interval is good enough, it fails when even the good end is not, and is inconclusive in between.
 """
 
 import hashlib
@@ -169,30 +169,71 @@ def against_champion(gate, candidate, champion, segment):
     return result
 
 
+def unusable(holdout):
+    """Return what makes the held-out rows useless, or nothing."""
+    for column in ("label", "score"):
+        if column not in holdout.columns:
+            continue
+        bad = int((~np.isfinite(pd.to_numeric(holdout[column], errors="coerce"))).sum())
+        if bad:
+            return f"{bad} of {len(holdout)} held-out rows have no finite number as their {column}"
+    return ""
+
+
+def spread(metric, function, rows, level=LEVEL):
+    """Return the interval of a metric over some rows, or nothing where the rows can't tell it."""
+    random = np.random.default_rng(seed_of(metric, "bound"))
+    return interval(np.array([function(rows[random.integers(0, len(rows), len(rows))]) for _ in range(RESAMPLES)]), level)
+
+
+def judge_bounds(low, high, least, most):
+    """Return the verdict on a metric that lies between low and high, and must lie between least and most."""
+    least, most = -math.inf if least is None else least, math.inf if most is None else most
+    if least <= low and high <= most:
+        return "passed"
+    return "failed" if high < least or low > most else "inconclusive"
+
+
 def absolute(gate, metrics, holdout):
     """Return the result of a gate's bounds."""
-    metric, low, high = gate["metric"], gate.get("min"), gate.get("max")
-    result = {"metric": metric, "kind": "bound", "min": low, "max": high}
+    metric, least, most = gate["metric"], gate.get("min"), gate.get("max")
+    result = {"metric": metric, "kind": "bound", "min": least, "max": most}
     if metric not in metrics:
         names = ", ".join(sorted(metrics)[:12])
         return {**result, "verdict": "failed", "reason": f"there is no metric {metric}: there are {names}"}
     value = result["value"] = metrics[metric]
-    wrong = low is not None and value < low or high is not None and value > high
-    bound = " and ".join(([f"at least {low:g}"] if low is not None else []) + ([f"at most {high:g}"] if high is not None else []))
-    result["verdict"] = "failed" if wrong else "passed"
-    result["reason"] = f"{metric} is {value:.4f}, and must be {bound}" if wrong else f"{metric} is {value:.4f}, {bound}"
-    function = measure(metric, holdout) if holdout is not None else None
+    bound = " and ".join(([f"at least {least:g}"] if least is not None else []) + ([f"at most {most:g}"] if most is not None else []))
+    function, said = measure(metric, holdout) if holdout is not None else None, f"{metric} is {value:.4f}"
+    low = high = value  # what the held-out rows can't tell is taken as it is
     if function is not None:
-        random, size = np.random.default_rng(seed_of(metric, "bound")), len(holdout)
-        bounds = interval(np.array([function(random.integers(0, size, size)) for _ in range(RESAMPLES)]))
+        rows = np.arange(len(holdout))
+        own = function(rows)
+        if not math.isfinite(own):
+            return {**result, "verdict": "inconclusive", "reason": f"{said} by the training's own account, and its held-out rows don't tell it"}
+        if abs(own - value) > 1e-3 * max(1, abs(value)):
+            return {**result, "verdict": "failed", "reason": f"{said} by the training's own account, and {own:.4f} by its held-out rows"}
+        bounds = spread(metric, function, rows)
         if bounds:
-            result["low"], result["high"] = bounds
-            result["reason"] += f" ({bounds[0]:.4f} to {bounds[1]:.4f}, 95 %)"
-        own = function(np.arange(size))
-        if math.isfinite(own) and abs(own - value) > 1e-3 * max(1, abs(value)):
-            result["verdict"] = "failed"
-            result["reason"] = f"{metric} is {value:.4f} by the training's own account, and {own:.4f} by its held-out rows"
-    return result
+            low, high = result["low"], result["high"] = bounds
+            said += f" ({low:.4f} to {high:.4f}, 95 %)"
+    result["verdict"] = judge_bounds(low, high, least, most)
+    words = {"passed": f"{said}, {bound}", "failed": f"{said}, and must be {bound}", "inconclusive": f"{said}: too few held-out rows to tell whether it is {bound}"}
+    return {**result, "reason": words[result["verdict"]]}
+
+
+def by_segment(gates, holdout, segment):
+    """Return each gate's metric by segment, with its interval: to look at, as segments differ by nature."""
+    if holdout is None or not segment or segment not in holdout.columns:
+        return []
+    found = []
+    for metric in dict.fromkeys(gate["metric"] for gate in gates):
+        function = measure(metric, holdout)
+        for name, part in holdout.groupby(segment, sort=True) if function is not None else ():
+            rows = part.index.to_numpy()
+            value, bounds = function(rows), spread(metric, function, rows) if len(rows) >= SEGMENT_FEWEST else None
+            if math.isfinite(value):
+                found.append({"metric": metric, "segment": str(name), "rows": len(rows), "value": value, "low": bounds[0] if bounds else None, "high": bounds[1] if bounds else None})
+    return found
 
 
 def choose(settings):
@@ -217,11 +258,15 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     number, problem = choose(settings)
     if number is None:
-        write(out, {"verdict": "failed", "reason": problem, "chosen": -1, "gates": [], "metrics": {}})
+        write(out, {"verdict": "failed", "reason": problem, "chosen": -1, "gates": [], "segments": [], "metrics": {}})
         return
     training = settings["trainings"][number]
     metrics = metrics_of(training["folder"], settings["metrics"])
     candidate = holdout_of(training["folder"], settings["holdout"])
+    problem = unusable(candidate) if candidate is not None else ""
+    if problem:
+        write(out, {"verdict": "failed", "reason": problem, "chosen": number, "parameters": training["parameters"], "gates": [], "segments": [], "metrics": metrics})
+        return
     champion = holdout_of(settings["champion"], settings["holdout"]) if settings.get("champion") else None
     gates = []
     for gate in settings["gates"]:
@@ -238,6 +283,7 @@ def main():
         "parameters": training["parameters"],
         "metrics": metrics,
         "gates": gates,
+        "segments": by_segment(settings["gates"], candidate, settings.get("segment")),
     }
     write(out, found)
     plots = draw(candidate, champion, out)
@@ -249,4 +295,5 @@ def write(out, found):
     (out / "evaluation.json").write_text(json.dumps(found, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
 
 
-main()
+if __name__ == "__main__":
+    main()
