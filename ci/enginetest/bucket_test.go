@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -128,10 +129,13 @@ func TestModelsInABucket(t *testing.T) {
 	require.Equal(t, 0, got.code)
 	first := b.champion(t)
 	require.NotEmpty(t, first.Version)
-	list := exec.CommandContext(t.Context(), program, "model", "list", "--store", "s3://models/team", "--engine", "embedded", "--source", source)
-	list.Env = append([]string{}, environment...)
-	b.environment()(list)
-	text, err := list.Output()
+	command := func(args ...string) *exec.Cmd {
+		cmd := exec.CommandContext(t.Context(), program, append(args, "--store", "s3://models/team", "--engine", "embedded", "--source", source)...)
+		cmd.Env = append([]string{}, environment...)
+		b.environment()(cmd)
+		return cmd
+	}
+	text, err := command("model", "list").Output()
 	require.NoError(t, err)
 	require.Contains(t, string(text), model.Short(first.Version))
 
@@ -143,13 +147,22 @@ func TestModelsInABucket(t *testing.T) {
 	})
 	edit(t, source, edits{"millrace.yaml": lesson("good", "0.1")})
 	t.Run("an upload that fails half-way moves no champion", func(t *testing.T) {
+		manifests := func() []string {
+			found, err := filepath.Glob(filepath.Join(b.folder, "models", "team", "models", "good", "versions", "*", "manifest.json"))
+			require.NoError(t, err)
+			return found
+		}
+		require.Len(t, manifests(), 1)
 		var puts atomic.Int32
-		refuse := func(r *http.Request) bool { return r.Method == http.MethodPut && puts.Add(1) > 2 }
+		refuse := func(r *http.Request) bool {
+			return r.Method == http.MethodPut && puts.Add(1) > 2 && strings.Contains(r.URL.Path, "/outputs/")
+		}
 		b.refuse.Store(&refuse)
 		defer b.refuse.Store(nil)
 		got := ci(t, source, kept, b.environment())
 		require.Equal(t, 3, got.code)
 		require.Greater(t, puts.Load(), int32(2))
+		require.Len(t, manifests(), 1, "a version is there of which parts are missing")
 		require.Equal(t, graph.Errored, got.node(t, "register-good").Verdict)
 		require.Contains(t, got.node(t, "register-good").Reason, "whose champion stays as it was")
 		require.Equal(t, first, b.champion(t))
@@ -160,6 +173,27 @@ func TestModelsInABucket(t *testing.T) {
 		second := b.champion(t)
 		require.Len(t, second.History, 2)
 		require.Equal(t, first.Version, second.History[1].Previous)
+	})
+	t.Run("a champion that somebody makes meanwhile stays", func(t *testing.T) {
+		edit(t, source, edits{"millrace.yaml": lesson("good", "0.09")})
+		promote := command("model", "promote", "good", first.Version)
+		var once sync.Once
+		meanwhile := func(r *http.Request) bool {
+			if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/outputs/") {
+				once.Do(func() {
+					said, err := promote.CombinedOutput()
+					t.Logf("model promote: %v\n%s", err, said)
+				})
+			}
+			return false
+		}
+		b.refuse.Store(&meanwhile)
+		defer b.refuse.Store(nil)
+		got := ci(t, source, kept, b.environment())
+		require.Equal(t, 4, got.code)
+		require.Equal(t, graph.Inconclusive, got.node(t, "register-good").Verdict)
+		require.Contains(t, got.node(t, "register-good").Reason, "another run made a champion meanwhile")
+		require.Equal(t, first.Version, b.champion(t).Version)
 	})
 	t.Run("wrong credentials", func(t *testing.T) {
 		got := ci(t, source, kept, b.environment(), withEnv("AWS_SECRET_ACCESS_KEY=another"))

@@ -100,6 +100,7 @@ func TestDrift(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	var asked []string
+	var lost atomic.Bool // whether the host's answer gets lost
 	// The host of the workflow that trains, and of a table.
 	host := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet && r.URL.Path == "/tables/clean.csv" {
@@ -118,6 +119,9 @@ func TestDrift(t *testing.T) {
 		mu.Lock()
 		asked = append(asked, string(body))
 		mu.Unlock()
+		if lost.Load() {
+			panic(http.ErrAbortHandler)
+		}
 		w.WriteHeader(http.StatusNoContent)
 	}))
 	t.Cleanup(host.Close)
@@ -233,6 +237,21 @@ func TestDrift(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, kept, 1)
 		require.Len(t, history(t).Entries, 1)
+	})
+
+	t.Run("a dispatch whose answer gets lost may have been one", func(t *testing.T) {
+		elsewhere := []string{"--state", t.TempDir()}
+		before := len(asked)
+		lost.Store(true)
+		got := run(t, moved, elsewhere...)
+		lost.Store(false)
+		require.Equal(t, 3, got.code)
+		require.Equal(t, graph.Errored, got.node(t, "retrain").Verdict)
+		require.Contains(t, got.node(t, "retrain").Reason, "whether the training has begun is not known")
+		got = run(t, moved, elsewhere...)
+		require.Equal(t, 1, got.code)
+		require.Contains(t, got.node(t, "retrain").Reason, "cooldown")
+		require.Len(t, asked, before+1)
 	})
 
 	t.Run("usage", func(t *testing.T) {

@@ -139,13 +139,8 @@ func modified(t *testing.T, o outcome, name string) time.Time {
 	return info.ModTime()
 }
 
-// lessons is a source with a model for each way in which a training can end. How good its scores are, NOISE says.
-func lessons(t *testing.T, changes edits) string {
-	t.Helper()
-	dir := t.TempDir()
-	files := edits{
-		"Dockerfile": "FROM python:3.11-slim\nCOPY train.py /app/train.py\nWORKDIR /app\n",
-		"train.py": `"""Train, or fail to."""
+// trainProgram trains, or fails to.
+const trainProgram = `"""Train, or fail to."""
 
 import json
 import pathlib
@@ -173,7 +168,15 @@ if how == "diverge":
     brier = float("nan")
 if how != "silent":
     (out / "metrics.json").write_text(json.dumps({"brier": round(brier, 6)}))
-`,
+`
+
+// lessons is a source with a model for each way in which a training can end. How good its scores are, NOISE says.
+func lessons(t *testing.T, changes edits) string {
+	t.Helper()
+	dir := t.TempDir()
+	files := edits{
+		"Dockerfile":    "FROM python:3.11-slim\nCOPY train.py /app/train.py\nWORKDIR /app\n",
+		"train.py":      trainProgram,
 		"data/rows.csv": table(600),
 		"millrace.yaml": lesson("good", "0.2"),
 	}
@@ -273,6 +276,53 @@ func TestGatesKeepTheChampion(t *testing.T) {
 		require.NotEqual(t, before.Version, champion(t, kept, "good").Version)
 		require.Equal(t, before.Version, champion(t, kept, "good").History[1].Previous)
 	})
+	t.Run("the same files in another environment are another image", func(t *testing.T) {
+		last := champion(t, kept, "good")
+		edit(t, source, edits{"Dockerfile": "FROM python:3.11-slim\nCOPY train.py /app/train.py\nWORKDIR /app\nENV THREADS=1\n"})
+		got := ci(t, source, []string{"training", "--store", kept})
+		require.Equal(t, 0, got.code)
+		require.NotContains(t, got.node(t, "register-good").Reason, "it is the champion already")
+		require.NotEqual(t, last.Version, champion(t, kept, "good").Version)
+	})
+	t.Run("scores that are no numbers", func(t *testing.T) {
+		last := champion(t, kept, "good")
+		edit(t, source, edits{"train.py": strings.Replace(trainProgram, "{s:.6f}", "{s if i != '7' else 'nan'}", 1)})
+		got := ci(t, source, []string{"training", "--store", kept})
+		require.Equal(t, 1, got.code)
+		require.Contains(t, got.node(t, "gate-good").Reason, "1 of 600 held-out rows have no finite number as their score")
+		require.Equal(t, last, champion(t, kept, "good"))
+	})
+	t.Run("too few rows to tell", func(t *testing.T) {
+		last := champion(t, kept, "good")
+		edit(t, source, edits{"train.py": trainProgram, "data/rows.csv": table(100), "millrace.yaml": strings.Replace(lesson("good", "0.2"), "max: 0.25, margin: 0.01", "max: 0.135", 1)})
+		got := ci(t, source, []string{"training", "--store", kept})
+		require.Equal(t, 4, got.code)
+		require.Equal(t, graph.Inconclusive, got.node(t, "gate-good").Verdict)
+		require.Contains(t, got.node(t, "gate-good").Reason, "too few held-out rows to tell whether it is at most 0.135")
+		require.Equal(t, last, champion(t, kept, "good"))
+	})
+}
+
+// The best of a grid is registered, by the stated metric.
+func TestBestOfAGrid(t *testing.T) {
+	needsEngine(t)
+	t.Parallel()
+	kept := t.TempDir()
+	text := strings.NewReplacer(
+		`, "0.2"]`, `]`,
+		"    gates:", "    grid: {noise: [\"0.3\", \"0.1\", \"0.2\"]}\n    choose: {metric: brier, lower: true}\n    gates:",
+	).Replace(lesson("good", "0.2"))
+	source := lessons(t, edits{"millrace.yaml": text, "train.py": strings.Replace(trainProgram, "float(sys.argv[5])", "float(sys.argv[5].partition('=')[2])", 1)})
+	got := ci(t, source, []string{"training", "--store", kept})
+	require.Equal(t, 0, got.code)
+	for _, node := range []string{"train-good-1", "train-good-2", "train-good-3"} {
+		require.Equal(t, graph.Passed, got.node(t, node).Verdict)
+	}
+	version := champion(t, kept, "good").Version
+	require.JSONEq(t, `{"how": "good", "noise": 0.1}`, string(keptFile(t, kept, "good", version, "outputs/model.json")))
+	var m model.Manifest
+	require.NoError(t, json.Unmarshal(keptFile(t, kept, "good", version, "manifest.json"), &m))
+	require.Equal(t, map[string]string{"noise": "0.1"}, m.Parameters)
 }
 
 func TestDataThatBreaksItsContract(t *testing.T) {
@@ -356,8 +406,13 @@ func TestTablesFromTheWeb(t *testing.T) {
 	// A table of several parts, so that one can break off.
 	source := lessons(t, edits{"data/rows.csv": table(1_200_000)})
 	var downloads, broken atomic.Int32
+	var silent atomic.Bool // whether checksums can't be looked at
 	files := http.FileServer(http.Dir(filepath.Join(source, "data")))
 	url := reachable(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if silent.Load() && strings.HasSuffix(r.URL.Path, ".sha256") {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
 		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, ".csv") {
 			if downloads.Add(1) == 2 {
 				broken.Add(1)
@@ -390,6 +445,13 @@ func TestTablesFromTheWeb(t *testing.T) {
 		got := ci(t, source, []string{"training", "--data", url})
 		require.Equal(t, 3, got.code)
 		require.Contains(t, got.node(t, "download").Reason, "has the SHA-256")
+	})
+	t.Run("a checksum that can't be looked at is not one that is missing", func(t *testing.T) {
+		silent.Store(true)
+		defer silent.Store(false)
+		got := ci(t, source, []string{"training", "--data", url})
+		require.Equal(t, 3, got.code)
+		require.Equal(t, graph.Errored, got.node(t, "download").Verdict)
 	})
 	t.Run("once it is right, the failure is forgotten", func(t *testing.T) {
 		sum := sha256.Sum256([]byte(table(200)))
