@@ -39,8 +39,10 @@ const (
 )
 
 // environment is what the program needs to know of the server.
-func (b *bucketServer) environment() option {
-	return withEnv("AWS_ENDPOINT_URL="+b.url, "AWS_ACCESS_KEY_ID="+bucketKey, "AWS_SECRET_ACCESS_KEY="+bucketSecret, "AWS_REGION=us-east-1")
+func (b *bucketServer) environment() option { return withEnv(b.variables()...) }
+
+func (b *bucketServer) variables() []string {
+	return []string{"AWS_ENDPOINT_URL=" + b.url, "AWS_ACCESS_KEY_ID=" + bucketKey, "AWS_SECRET_ACCESS_KEY=" + bucketSecret, "AWS_REGION=us-east-1"}
 }
 
 // newBucketServer starts a server with the buckets named.

@@ -36,6 +36,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/millrace-ci/millrace/pipelines/drift"
 	"github.com/millrace-ci/millrace/pipelines/graph"
 	"github.com/millrace-ci/millrace/pipelines/image"
 	"github.com/millrace-ci/millrace/pipelines/model"
@@ -95,6 +96,7 @@ func TestClouds(t *testing.T) {
 			if scheme != "s3" { // that has tests of its own
 				t.Run("training", c.training)
 			}
+			t.Run("drift", c.drift)
 		})
 	}
 }
@@ -346,10 +348,54 @@ func (c *cloud) requireNoSecrets(t *testing.T, o outcome) {
 	}))
 }
 
+// drift compares tables that lie in the cloud, and keeps its history there.
+func (c *cloud) drift(t *testing.T) {
+	ctx, b := t.Context(), c.bucket(t, "models/daily", c.right)
+	tables := map[string]string{"reference.csv": people(1, 1000, 0), "today.csv": people(3, 1000, 0.6)}
+	folder, digests := client(t).Directory(), map[string]string{}
+	for name, text := range tables {
+		folder, digests[name] = folder.WithNewFile(name, text), digestOf([]byte(text))
+	}
+	require.NoError(t, b.Put(ctx, "tables", folder, digests))
+	source := t.TempDir()
+	edit(t, source, edits{"millrace.yaml": "drift: {name: people, columns: {id: {ignore: true}}}\n"})
+	at := c.scheme + "://models/daily"
+	run := func(current string, login ...string) outcome {
+		return ci(t, source, []string{"drift", "--reference", at + "/tables/reference.csv", "--current", current, "--state", at, "--retrain", "no"}, withEnv(append(slices.Clone(c.environment), login...)...))
+	}
+
+	got := run(at + "/tables/today.csv")
+	require.Equal(t, 1, got.code)
+	require.Contains(t, got.node(t, "alerts").Reason, "critical drift, 1 alert: age")
+	require.Equal(t, digests["today.csv"], got.drift(t).Tables["current"].SHA256)
+	c.requireNoSecrets(t, got)
+	text, _, err := b.Read(ctx, "drift/people/history.json")
+	require.NoError(t, err)
+	var h drift.History
+	require.NoError(t, json.Unmarshal(text, &h), "%s", text)
+	require.Len(t, h.Entries, 1)
+
+	got = run(at + "/tables/tomorrow.csv")
+	require.Equal(t, 3, got.code)
+	require.Contains(t, got.node(t, "data").Reason, "there is nothing: correct the address")
+	got = run(c.scheme + "://nothing/today.csv")
+	require.Equal(t, 3, got.code)
+	require.Contains(t, got.node(t, "data").Reason, "has no such bucket")
+	var wrong []string
+	for variable, value := range c.wrong {
+		wrong = append(wrong, variable+"="+value)
+	}
+	got = run(at+"/tables/today.csv", wrong...)
+	require.Equal(t, 3, got.code)
+	require.Contains(t, got.node(t, "data").Reason, "refuses these credentials")
+	c.requireNoSecrets(t, got)
+}
+
 func newAmazon(t *testing.T) *cloud {
 	t.Helper()
+	server := newBucketServer(t, "models")
 	return &cloud{
-		scheme: "s3", endpoint: newBucketServer(t, "models").url, secrets: []string{bucketSecret},
+		scheme: "s3", endpoint: server.url, secrets: []string{bucketSecret}, environment: server.variables(),
 		right: map[string]string{"AWS_ACCESS_KEY_ID": bucketKey, "AWS_SECRET_ACCESS_KEY": bucketSecret},
 		wrong: map[string]string{"AWS_ACCESS_KEY_ID": bucketKey, "AWS_SECRET_ACCESS_KEY": "another"},
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/millrace-ci/millrace/pipelines/graph"
 	"github.com/millrace-ci/millrace/pipelines/model"
+	"github.com/millrace-ci/millrace/pipelines/notify/notifytest"
 )
 
 // champion reads a model's champion from a folder that models are kept in.
@@ -225,8 +227,15 @@ func TestTrainingsThatEndBadly(t *testing.T) {
 	t.Parallel()
 	kept := t.TempDir()
 	source := lessons(t, edits{"millrace.yaml": lesson("good", "0.2", "crash", "0.2", "hang", "0.2", "memory", "0.2", "diverge", "0.2", "silent", "0.2")})
-	got := ci(t, source, []string{"training", "--store", kept})
+	slack := &notifytest.Slack{Path: "/services/T0/B0/training"}
+	server := httptest.NewServer(slack)
+	t.Cleanup(server.Close)
+	got := ci(t, source, []string{"training", "--store", kept}, withEnv("SLACK_WEBHOOK_URL="+server.URL+slack.Path))
 	require.Equal(t, 1, got.code)
+	require.Empty(t, slack.Problems())
+	require.Len(t, slack.Accepted(), 1)
+	message := string(slack.Accepted()[0])
+	require.Contains(t, message, "training failed")
 	for name, want := range map[string]string{
 		"crash":   "it ended with exit code 1: the optimiser found nothing",
 		"hang":    "timed out after 20 s",
@@ -237,6 +246,7 @@ func TestTrainingsThatEndBadly(t *testing.T) {
 		node := got.node(t, "train-"+name)
 		require.Equal(t, graph.Failed, node.Verdict, name)
 		require.Contains(t, node.Reason, want)
+		require.Contains(t, message, "train-"+name)
 		require.Equal(t, graph.Skipped, got.node(t, "register-"+name).Verdict)
 		require.Empty(t, champion(t, kept, name).Version)
 	}
