@@ -65,12 +65,18 @@ const insidePatience = 20 * time.Second
 func (p *prepared) inside(ctx context.Context, in pipelines.Inputs, at pipelines.Workplace) (pipelines.Inside, error) {
 	ctx, cancel := context.WithTimeout(ctx, insidePatience)
 	defer cancel()
-	inside, err := pipelines.Container(ctx, in, at)
+	inside, err := p.container(ctx, in, at)
 	if err != nil {
 		return inside, err
 	}
 	_, err = inside.Sync(ctx)
 	return inside, err
+}
+
+// container returns the container of a workplace; where that trains, with the tables of this run.
+func (p *prepared) container(ctx context.Context, in pipelines.Inputs, at pipelines.Workplace) (pipelines.Inside, error) {
+	in.Training.Data = p.tables.sourceOfData(in, p.Source)
+	return pipelines.Container(ctx, in, at)
 }
 
 // shell returns the arguments with which this program opens a shell in a workplace of this run.
@@ -84,6 +90,9 @@ func (p *pipeline) shell(at pipelines.Workplace) []string {
 	}
 	if at.Language != "" {
 		args = append(args, "--language", at.Language)
+	}
+	if p.tables.Data != "" {
+		args = append(args, "--data", p.tables.Data)
 	}
 	return append(args, p.places()...)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -11,6 +12,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/stretchr/testify/require"
 
+	"github.com/millrace-ci/millrace/ci/engine"
 	"github.com/millrace-ci/millrace/pipelines"
 	"github.com/millrace-ci/millrace/pipelines/report"
 )
@@ -24,11 +26,14 @@ func TestTheShellOfARunIsThatOfItsFlags(t *testing.T) {
 	plain.Source, plain.Engine = ".", "auto"
 	given := &pipeline{}
 	given.Source, given.Config, given.Engine = "my code", "../it's.yaml", "embedded"
+	trained := &pipeline{tables: tablesFlag{Data: "s3://tables/today"}}
+	trained.Source = "."
 	for name, test := range map[string]struct {
 		p    *pipeline
 		at   pipelines.Workplace
 		want string
 	}{
+		"a training": {trained, pipelines.Workplace{Node: "train-churn"}, "ci shell train-churn --data s3://tables/today"},
 		"no flags":   {plain, pipelines.Workplace{Node: "test"}, "ci shell test"},
 		"a language": {plain, pipelines.Workplace{Node: "lint", Language: "go"}, "ci shell lint --language go"},
 		"an image":   {plain, pipelines.Workplace{Node: "build", Image: "api"}, "ci shell build api"},
@@ -42,7 +47,8 @@ func TestTheShellOfARunIsThatOfItsFlags(t *testing.T) {
 		require.NoError(t, err, name)
 		require.Equal(t, test.at, pipelines.Workplace{Node: c.Shell.Node, Language: c.Shell.Language, Image: c.Shell.Image, Before: c.Shell.Before})
 		require.Equal(t, test.p.sourceFlags, c.Shell.sourceFlags, name)
-		require.Equal(t, test.p.Engine, c.Shell.Engine, name)
+		require.Equal(t, cmp.Or(test.p.Engine, engine.Auto), c.Shell.Engine, name)
+		require.Equal(t, test.p.tables, c.Shell.tablesFlag, name)
 	}
 }
 

@@ -203,7 +203,7 @@ func TestHelpListsTheFlagsThatDoSomething(t *testing.T) {
 		"smoke":     source + step,
 		"load-test": source + ref + step + " --accept",
 		"approve":   source + ref + look + " --image --key --valid",
-		"training":  source + ref + registry + step + " --parallelism --only --skip --store --mlflow --data --model",
+		"training":  source + ref + registry + step + " --interactive --parallelism --only --skip --store --mlflow --data --model",
 		"drift": source + ref + registry + step + " --parallelism --keep-going --store --mlflow --data" +
 			" --reference --current --retrain --state --retrain-token-env",
 	} {

@@ -106,6 +106,8 @@ type pipeline struct {
 	wanted []string
 	// environments are those whose clusters are asked, besides those that nodes of the graph work on.
 	environments []string
+	// tables says where a training's are.
+	tables tablesFlag
 	// last is the run that this one takes up, if it does.
 	last *lastRun
 	// tell is told what a node does.

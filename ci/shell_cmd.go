@@ -21,9 +21,10 @@ import (
 type shellCmd struct {
 	sourceFlags
 	engineFlag
+	tablesFlag
 	Language string   `enum:",python,go" default:"" placeholder:"NAME" help:"Language of the step, python or go, where the source has both (default: python)."`
 	Before   int      `placeholder:"LINE" help:"For build: the image as it is before the instruction in that line of its Dockerfile."`
-	Node     string   `arg:"" help:"lint, test, security or build."`
+	Node     string   `arg:"" help:"lint, test, security or build, or one that trains, such as train-MODEL."`
 	Image    string   `arg:"" optional:"" help:"Image, for build."`
 	Command  []string `arg:"" optional:"" help:"Command, after --: it is run in place of a shell, and its exit status is returned."`
 }
@@ -53,7 +54,7 @@ func (c *shellCmd) AfterApply(k *kong.Context) error {
 // Run opens the shell. Only the dagger command can hand a terminal to a container: outside of a session of that command
 // this one starts itself again inside of one, after it has seen that the container is there.
 func (c *shellCmd) Run(ctx context.Context, s *streams) error {
-	p := &pipeline{sourceFlags: c.sourceFlags}
+	p := &pipeline{sourceFlags: c.sourceFlags, tables: c.tablesFlag}
 	p.Engine = c.Engine
 	ready, err := p.prepare(ctx)
 	if err != nil {
@@ -62,6 +63,14 @@ func (c *shellCmd) Run(ctx context.Context, s *streams) error {
 	at := pipelines.Workplace{Node: c.Node, Language: c.Language, Image: c.Image, Before: c.Before}
 	if err := at.Check(ready.project); err != nil {
 		return usageError{err}
+	}
+	switch trains := at.Trains(ready.project); {
+	case trains:
+		if err := c.checkData(c.Source); err != nil {
+			return err
+		}
+	case c.Data != "":
+		return usagef("--data is for nodes that train, and %s does not", c.Node)
 	}
 	chosen, err := c.choose(ctx, s)
 	if err != nil {
@@ -81,7 +90,7 @@ func (c *shellCmd) Run(ctx context.Context, s *streams) error {
 		return fmt.Errorf("%w\n%s", err, log.tail())
 	}
 	defer engine.HangUp(client)
-	inside, err := pipelines.Container(ctx, ready.inputs(client, ""), at)
+	inside, err := ready.container(ctx, ready.inputs(client, ""), at)
 	if err != nil {
 		return usageError{err}
 	}
@@ -109,12 +118,16 @@ func (p *prepared) open(ctx context.Context, s *streams, on *engine.Engine, insi
 		again.Engine = engine.Session // of the command that hands on the terminal
 		return inSession(ctx, s, on, again.shell(at))
 	}
-	_, err := inside.Terminal(dagger.ContainerTerminalOpts{Cmd: []string{"sh", "-c", welcome, "sh", inside.What}}).Sync(ctx)
+	runs := ""
+	if len(inside.Command) > 0 {
+		runs = "Its command is: " + commandLine(nil, inside.Command) + "\n"
+	}
+	_, err := inside.Terminal(dagger.ContainerTerminalOpts{Cmd: []string{"sh", "-c", welcome, "sh", inside.What, runs}}).Sync(ctx)
 	return err
 }
 
 // welcome clears the screen, on which the engine has printed the container's whole recipe, and hands over to a shell.
-const welcome = `printf '\033[2J\033[3J\033[HThis is %s.\nWhat you change here is gone when you leave it, with exit.\n' "$1"; sh || true`
+const welcome = `printf '\033[2J\033[3J\033[HThis is %s.\nWhat you change here is gone when you leave it, with exit.\n%s' "$1" "$2"; sh || true`
 
 // The terminal's second screen keeps what the dagger command shows of its session away from what was there before.
 const secondScreen, firstScreen = "\033[?1049h", "\033[?1049l"

@@ -48,6 +48,7 @@ type trainingCmd struct {
 	refFlags      `group:"What the run is for:"`
 	registryFlags `group:"Where images go:"`
 	stepFlags     `group:"How it runs:"`
+	shellFlag     `group:"How it runs:"`
 	parallelFlag  `group:"How it runs:"`
 }
 
@@ -74,7 +75,7 @@ func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
 	p := &pipeline{
 		sourceFlags: c.sourceFlags, refFlags: c.refFlags, registryFlags: c.registryFlags,
 		// One model's failure must not stop the others.
-		runFlags: runFlags{stepFlags: c.stepFlags, parallelFlag: c.parallelFlag, KeepGoing: true},
+		runFlags: runFlags{stepFlags: c.stepFlags, shellFlag: c.shellFlag, parallelFlag: c.parallelFlag, KeepGoing: true},
 	}
 	ready, err := p.prepare(ctx)
 	if err != nil {
@@ -87,7 +88,7 @@ func (c *trainingCmd) Run(ctx context.Context, s *streams) error {
 	if err := checkTrainingClusters(ready.project, c.Model); err != nil {
 		return err
 	}
-	p.wanted = c.Only
+	p.wanted, p.tables = c.Only, c.tablesFlag
 	return p.execute(ctx, s, build, selection{Only: c.Only, Skip: c.Skip}.options()...)
 }
 

@@ -10,15 +10,16 @@ import (
 
 	"github.com/millrace-ci/millrace/pipelines/graph"
 	"github.com/millrace-ci/millrace/pipelines/image"
+	"github.com/millrace-ci/millrace/pipelines/model"
 	"github.com/millrace-ci/millrace/pipelines/project"
 	"github.com/millrace-ci/millrace/pipelines/python"
 	"github.com/millrace-ci/millrace/pipelines/spelling"
 	"github.com/millrace-ci/millrace/pipelines/step"
 )
 
-// Workplace names a container that a node of the ci-cd graph works in.
+// Workplace names a container that a node of the ci-cd or the training graph works in.
 type Workplace struct {
-	// Node is lint, test, security or build.
+	// Node is lint, test, security or build, or one that trains, such as train-MODEL.
 	Node string
 	// Language is [Python] or [Go]; empty means the one that the project holds, and Python when it holds both.
 	Language string
@@ -29,22 +30,40 @@ type Workplace struct {
 	Before int
 }
 
-// workplaces are the nodes that have one.
+// workplaces are the nodes of the ci-cd graph that have one.
 var workplaces = []string{"lint", "test", "security", "build"}
 
-// Check says why the ci-cd graph of a project has no such workplace; whether its container can be made only shows when it is.
+// Check says why the graphs of a project have no such workplace; whether its container can be made only shows when it is.
 func (at Workplace) Check(p *project.Project) error {
+	training, trains := at.training(p)
 	switch {
+	case trains && training.Model.OnKubernetes():
+		return fmt.Errorf("%s trains in a pod of your cluster: what it printed is in the run's output", at.Node)
+	case trains && (at.Language != "" || at.Image != "" || at.Before != 0):
+		return fmt.Errorf("the node %s has one container only, and no language, image or line tells it from others", at.Node)
+	case trains:
+		return nil
 	case at.Node == "publish":
 		return errors.New("publish runs in no container: the engine itself sends the images; for the inside of one, use build with the image's name")
 	case at.Node == "coverage":
 		return errors.New("coverage runs in no container of its own: it hands what test measured to Codecov; for the inside of that, use test")
 	case !slices.Contains(workplaces, at.Node):
-		hint := "use " + or(workplaces)
-		if near := spelling.Nearest(at.Node, append([]string{"publish", "coverage"}, workplaces...)); near != "" {
+		known := workplaces
+		if len(p.Models) > 0 {
+			known = append(slices.Clone(workplaces), "train-MODEL")
+		}
+		hint := "use " + or(known)
+		all := slices.Concat([]string{"publish", "coverage"}, workplaces)
+		for _, m := range p.Models {
+			points := model.Points(m)
+			for i := range points {
+				all = append(all, trainNode(m, points, i))
+			}
+		}
+		if near := spelling.Nearest(at.Node, all); near != "" {
 			hint = fmt.Sprintf("did you mean %q?", near)
 		}
-		return fmt.Errorf("the ci-cd graph has no node %q: %s", at.Node, hint)
+		return fmt.Errorf("no node %q has a container: %s", at.Node, hint)
 	case at.Node == "build":
 		_, err := at.image(p)
 		return err
@@ -64,6 +83,25 @@ func (at Workplace) Check(p *project.Project) error {
 		return fmt.Errorf("the source has no code of the language %s", language)
 	}
 	return nil
+}
+
+// Trains reports whether the node is one that trains a model of the project.
+func (at Workplace) Trains(p *project.Project) bool {
+	_, trains := at.training(p)
+	return trains
+}
+
+// training returns what the node trains, if it is one that does.
+func (at Workplace) training(p *project.Project) (model.Train, bool) {
+	for _, m := range p.Models {
+		points := model.Points(m)
+		for i, point := range points {
+			if trainNode(m, points, i) == at.Node {
+				return model.Train{Model: m, Parameters: point}, true
+			}
+		}
+	}
+	return model.Train{}, false
 }
 
 func (at Workplace) language(p *project.Project) string {
@@ -106,14 +144,19 @@ type Inside struct {
 	*dagger.Container
 	// What names it for a person: "the container of test", "the image api".
 	What string
+	// Command is what the node runs there, where that is one command.
+	Command []string
 }
 
 // Container returns the container that a node works in, with the source, dependencies, tools and caches that it has there;
-// for build, the image.
+// for build, the image; for a training, that and the tables, which [TrainingInputs.Data] has.
 func Container(ctx context.Context, in Inputs, at Workplace) (Inside, error) {
 	p, c, src := in.Project, in.Client, in.Source
 	if err := at.Check(p); err != nil {
 		return Inside{}, err
+	}
+	if training, trains := at.training(p); trains {
+		return trainingPlace(ctx, in, at, training)
 	}
 	inside := Inside{What: "the container of " + at.Node}
 	if p.Python.Found() && p.Go.Found() {
@@ -147,7 +190,7 @@ func builtImage(ctx context.Context, in Inputs, at Workplace) (Inside, error) {
 	}
 	if at.Before != 0 {
 		ctr, err := spec.Before(ctx, in.Client, in.Source, at.Before)
-		return Inside{ctr, fmt.Sprintf("the image %s before line %d of its Dockerfile", spec.Name, at.Before)}, err
+		return Inside{Container: ctr, What: fmt.Sprintf("the image %s before line %d of its Dockerfile", spec.Name, at.Before)}, err
 	}
 	built, err := image.Build{Images: []image.Spec{spec}}.Run(ctx, in.Client, in.Source)
 	switch {
@@ -158,7 +201,30 @@ func builtImage(ctx context.Context, in Inputs, at Workplace) (Inside, error) {
 	case built.Verdict != graph.Passed:
 		return Inside{}, errors.New(built.Reason)
 	}
-	return Inside{built.Images[0].Container, "the image " + spec.Name}, nil
+	return Inside{Container: built.Images[0].Container, What: "the image " + spec.Name}, nil
+}
+
+// trainingPlace returns the container of a training, and the command that trains there.
+func trainingPlace(ctx context.Context, in Inputs, at Workplace, t model.Train) (Inside, error) {
+	m := t.Model
+	if in.Training.Data == nil {
+		return Inside{}, fmt.Errorf("%s needs tables: say where they are with --data", at.Node)
+	}
+	data, err := model.Download{Tables: tablesOf(in.Project, []project.Model{m}), Source: in.Training.Data}.Run(ctx, in.Client)
+	if err != nil {
+		return Inside{}, err
+	}
+	img, err := trainingImage(ctx, in, m, false)
+	if err != nil {
+		return Inside{}, err
+	}
+	for _, made := range []step.Result{data.Result, img.Result} {
+		if made.Verdict == graph.Failed {
+			return Inside{}, errors.New(made.Reason)
+		}
+	}
+	ctr, err := t.Container(ctx, in.Client, img, data)
+	return Inside{Container: ctr, What: "the container of " + at.Node, Command: t.Argv(data)}, err
 }
 
 // FailedAt returns where the node worked that kept a run from passing, the first of them to end; of a node that works for

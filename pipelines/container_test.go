@@ -44,8 +44,8 @@ func TestWorkplaces(t *testing.T) {
 		"one of two":        {both, pipelines.Workplace{Node: "lint", Language: pipelines.Go}, ""},
 		"the only image":    {[]string{"api.Dockerfile"}, pipelines.Workplace{Node: "build"}, ""},
 		"an image":          {both, pipelines.Workplace{Node: "build", Image: "batch"}, ""},
-		"no such node":      {both, pipelines.Workplace{Node: "biuld"}, `the ci-cd graph has no node "biuld": did you mean "build"?`},
-		"nothing like it":   {both, pipelines.Workplace{Node: "xyz"}, `no node "xyz": use lint, test, security or build`},
+		"no such node":      {both, pipelines.Workplace{Node: "biuld"}, `no node "biuld" has a container: did you mean "build"?`},
+		"nothing like it":   {both, pipelines.Workplace{Node: "xyz"}, `no node "xyz" has a container: use lint, test, security or build`},
 		"publish":           {both, pipelines.Workplace{Node: "publish"}, "publish runs in no container"},
 		"coverage":          {both, pipelines.Workplace{Node: "coverage"}, "coverage runs in no container"},
 		"which image":       {both, pipelines.Workplace{Node: "build"}, "name one of them, api or batch"},
@@ -67,6 +67,35 @@ func TestWorkplaces(t *testing.T) {
 				require.ErrorContains(t, err, test.want)
 			}
 		})
+	}
+}
+
+func TestWorkplacesOfTrainings(t *testing.T) {
+	t.Parallel()
+	p := &project.Project{Models: []project.Model{
+		{Name: "churn"},
+		{Name: "clv", Grid: map[string][]string{"depth": {"2", "4"}}},
+		{Name: "large", Runner: "kubernetes"},
+	}}
+	for _, test := range []struct {
+		at   pipelines.Workplace
+		want string
+	}{
+		{pipelines.Workplace{Node: "train-churn"}, ""},
+		{pipelines.Workplace{Node: "train-clv-2"}, ""},
+		{pipelines.Workplace{Node: "train-clv-3"}, `did you mean "train-clv-1"?`},
+		{pipelines.Workplace{Node: "train-clv"}, `no node "train-clv" has a container: did you mean "train-clv-1"?`},
+		{pipelines.Workplace{Node: "train-large"}, "train-large trains in a pod of your cluster"},
+		{pipelines.Workplace{Node: "train-churn", Before: 3}, "no language, image or line"},
+		{pipelines.Workplace{Node: "xyz"}, "use lint, test, security, build or train-MODEL"},
+	} {
+		err := test.at.Check(p)
+		if test.want == "" {
+			require.NoError(t, err)
+			require.True(t, test.at.Trains(p))
+		} else {
+			require.ErrorContains(t, err, test.want)
+		}
 	}
 }
 

@@ -118,9 +118,9 @@ func addModel(g *graph.Graph, in Inputs, m project.Model, img *graph.Node[model.
 			graph.Retry(3, 10*time.Second), graph.Timeout(jobTimeout(m, len(points))))
 	}
 	for i, point := range points {
-		name, doc := "train-"+m.Name, "train "+m.Name
+		name, doc := trainNode(m, points, i), "train "+m.Name
 		if len(points) > 1 {
-			name, doc = fmt.Sprintf("%s-%d", name, i+1), doc+" with "+parameters(point)
+			doc += " with " + parameters(point)
 		}
 		var node *graph.Node[model.Trained]
 		switch {
@@ -275,6 +275,14 @@ func tablesOf(p *project.Project, models []project.Model) []project.Table {
 	return slices.DeleteFunc(slices.Clone(p.Data), func(t project.Table) bool {
 		return !slices.ContainsFunc(models, func(m project.Model) bool { return slices.Contains(m.Inputs, t.Name) })
 	})
+}
+
+// trainNode is the node that trains a model with one of the grid's points.
+func trainNode(m project.Model, points []map[string]string, i int) string {
+	if len(points) == 1 {
+		return "train-" + m.Name
+	}
+	return fmt.Sprintf("train-%s-%d", m.Name, i+1)
 }
 
 func parameters(point map[string]string) string {

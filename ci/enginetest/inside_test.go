@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -69,6 +70,18 @@ func TestLookInside(t *testing.T) {
 		require.Equal(t, "by hand\n", out)
 		code, _ = pasted(t, strings.Replace(line, " --before 4", "", 1)+" -- true")
 		require.Equal(t, 2, code, "there is no image")
+	})
+	t.Run("a training", func(t *testing.T) {
+		source := lessons(t, edits{"millrace.yaml": lesson("crash", "0.2")})
+		data := filepath.Join(source, "data")
+		got := ci(t, source, []string{"training", "--data", data})
+		require.Equal(t, 1, got.code)
+		line, found := strings.CutPrefix(got.lastLine(), "look inside: ")
+		require.True(t, found, got.lastLine())
+		require.Equal(t, program+" shell train-crash --data "+data+" --source "+source+" --engine embedded", line)
+		code, out := pasted(t, line+" -- sh -c 'wc -l < /data/rows.csv; python train.py crash /data/rows.csv /training/out 1 0.2 2>&1'")
+		require.Equal(t, 1, code)
+		require.Equal(t, "601\ntraining crash\nthe optimiser found nothing\n", out)
 	})
 	t.Run("what has no container is run again", func(t *testing.T) {
 		source := scores(t, edits{"docker/api.Dockerfile": "FROM python:3.11-slim\nCOPPY scores /app\n"})

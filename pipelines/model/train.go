@@ -136,27 +136,11 @@ type supervised struct {
 func (t Train) Run(ctx context.Context, c *dagger.Client, img Image, data Data) (Trained, error) {
 	m := t.Model
 	out := Trained{Parameters: t.Parameters, Image: img, Data: data, Command: t.Argv(data)}
-	user, err := img.Container.User(ctx)
-	if err != nil {
-		return out, fmt.Errorf("look at the image of %s: %w", m.Name, step.Explain(err))
-	}
-	inputs := c.Directory()
-	for _, table := range data.Tables {
-		if slices.Contains(m.Inputs, table.Name) {
-			inputs = inputs.WithFile(table.Path, data.Directory.File(table.Path))
-		}
-	}
-	ctr, err := withPrograms(img.Container, "supervise.py")
+	ctr, err := t.Container(ctx, c, img, data)
 	if err != nil {
 		return out, err
 	}
-	if ctr, err = withSettings(ctr, t.settings()); err != nil {
-		return out, err
-	}
-	ctr = ctr.
-		WithDirectory(trainingFolder, c.Directory(), dagger.ContainerWithDirectoryOpts{Owner: user}).
-		WithMountedDirectory(dataFolder, inputs).
-		WithExec(append([]string{"python3", toolsFolder + "/supervise.py", settingsFile}, out.Command...))
+	ctr = ctr.WithExec(append([]string{"python3", toolsFolder + "/supervise.py", settingsFile}, out.Command...))
 	ctr, err = ctr.Sync(ctx)
 	if said, ok := stopped(err); ok {
 		out.Verdict, out.Reason, out.Output = graph.Failed, m.Name+": "+said.Stopped, strings.Join(said.Tail, "\n")
@@ -166,6 +150,30 @@ func (t Train) Run(ctx context.Context, c *dagger.Client, img Image, data Data) 
 		return out, fmt.Errorf("train %s: %w", m.Name, step.Explain(err))
 	}
 	return out, t.read(ctx, c, ctr, &out)
+}
+
+// Container is what the command runs in: the image, with the tables that it needs and a folder for its outputs.
+func (t Train) Container(ctx context.Context, c *dagger.Client, img Image, data Data) (*dagger.Container, error) {
+	user, err := img.Container.User(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look at the image of %s: %w", t.Model.Name, step.Explain(err))
+	}
+	inputs := c.Directory()
+	for _, table := range data.Tables {
+		if slices.Contains(t.Model.Inputs, table.Name) {
+			inputs = inputs.WithFile(table.Path, data.Directory.File(table.Path))
+		}
+	}
+	ctr, err := withPrograms(img.Container, "supervise.py")
+	if err != nil {
+		return nil, err
+	}
+	if ctr, err = withSettings(ctr, t.settings()); err != nil {
+		return nil, err
+	}
+	return ctr.
+		WithDirectory(trainingFolder, c.Directory().WithNewDirectory("out"), dagger.ContainerWithDirectoryOpts{Owner: user}).
+		WithMountedDirectory(dataFolder, inputs), nil
 }
 
 // settings are the supervisor's.
