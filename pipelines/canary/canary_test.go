@@ -123,6 +123,9 @@ func service(rng *rand.Rand, n int, factor, share float64) Sample {
 // TestRates simulates canaries whose truth is known, and holds the decision to its promises. With -v it prints the table
 // that the documentation has.
 func TestRates(t *testing.T) {
+	if testing.Short() {
+		t.Skip("many trials, which take minutes with the race detector")
+	}
 	t.Parallel()
 	const trials = 400
 	rng := rand.New(rand.NewPCG(1, 2))

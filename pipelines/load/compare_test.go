@@ -34,6 +34,9 @@ func TestAShortRunIsNoBaseline(t *testing.T) {
 }
 
 func TestCompareRates(t *testing.T) {
+	if testing.Short() {
+		t.Skip("many trials, which take minutes with the race detector")
+	}
 	t.Parallel()
 	const trials = 40
 	rng := rand.New(rand.NewPCG(3, 4))
