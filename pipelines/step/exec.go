@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"dagger.io/dagger"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace-ci/millrace/pipelines/graph"
 )
@@ -41,7 +42,13 @@ func Exec(ctx context.Context, ctr *dagger.Container, dir, name string, argv []s
 		RedirectStdout: e.stdout,
 		RedirectStderr: e.stderr,
 	})
-	code, err := e.Container.ExitCode(ctx)
+	// The engine remembers those outputs of a command that it was asked for, and runs it again for others. So it is asked for the
+	// files too, lest a later run that wants the reports runs the command once more.
+	var code int
+	var both errgroup.Group
+	both.Go(func() (err error) { code, err = e.Container.ExitCode(ctx); return err })
+	both.Go(func() error { _, err := e.Container.Sync(ctx); return err })
+	err := both.Wait()
 	var failed *dagger.ExecError
 	if errors.As(err, &failed) && failed.ExitCode > 128 {
 		// To the engine, "any" exit code ends at 128: what is above stands for a signal.
