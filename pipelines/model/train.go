@@ -172,7 +172,8 @@ func (t Train) Container(ctx context.Context, c *dagger.Client, img Image, data 
 		return nil, err
 	}
 	return ctr.
-		WithDirectory(trainingFolder, c.Directory().WithNewDirectory("out"), dagger.ContainerWithDirectoryOpts{Owner: user}).
+		WithDirectory(trainingFolder, c.Directory(), dagger.ContainerWithDirectoryOpts{Owner: user}).
+		WithDirectory(trainingFolder+"/out", c.Directory(), dagger.ContainerWithDirectoryOpts{Owner: user}).
 		WithMountedDirectory(dataFolder, inputs), nil
 }
 
