@@ -236,7 +236,7 @@ func TestTrainingsThatEndBadly(t *testing.T) {
 	require.Len(t, slack.Accepted(), 1)
 	message := string(slack.Accepted()[0])
 	require.Contains(t, message, "training failed")
-	require.Equal(t, 3, strings.Count(message, "failed:*"), "a message names the first three")
+	require.Equal(t, 3, strings.Count(message, "failed:*"), "a message explains the first three")
 	for name, want := range map[string]string{
 		"crash":   "it ended with exit code 1: the optimiser found nothing",
 		"hang":    "timed out after 20 s",
@@ -247,6 +247,7 @@ func TestTrainingsThatEndBadly(t *testing.T) {
 		node := got.node(t, "train-"+name)
 		require.Equal(t, graph.Failed, node.Verdict, name)
 		require.Contains(t, node.Reason, want)
+		require.Contains(t, message, "train-"+name+" failed", "and names all")
 		require.Equal(t, graph.Skipped, got.node(t, "register-"+name).Verdict)
 		require.Empty(t, champion(t, kept, name).Version)
 	}

@@ -125,13 +125,18 @@ func Of(run report.Run) Message {
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %d", run.Graph, run.Ref.Repository, run.Ref.SHA, run.Started.UnixNano()))
 	m.ID = "msg_" + hex.EncodeToString(sum[:12])
+	var others []string
 	for _, n := range run.Causes() {
 		if len(m.Causes) == maxCauses {
-			break
+			others = append(others, n.Name+" "+string(n.Verdict))
+			continue
 		}
 		m.Causes = append(m.Causes, Cause{
 			Node: n.Name, Verdict: n.Verdict, Reason: n.Reason, Detail: strings.Join(n.Explain(detailLines), "\n"),
 		})
+	}
+	if len(others) > 0 {
+		m.Facts = append(m.Facts, Fact{Name: "Also", Value: strings.Join(others, ", ")})
 	}
 	bad := slices.Contains([]graph.Verdict{graph.Failed, graph.Errored, graph.Inconclusive}, run.Verdict)
 	if bad {
