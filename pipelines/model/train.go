@@ -152,7 +152,7 @@ func (t Train) Run(ctx context.Context, c *dagger.Client, img Image, data Data) 
 	return out, t.read(ctx, c, ctr, &out)
 }
 
-// Container is what the command runs in: the image, with the tables that it needs and a folder for its outputs.
+// Container is what the command runs in: the image, with the tables that it needs and a folder that its outputs go below.
 func (t Train) Container(ctx context.Context, c *dagger.Client, img Image, data Data) (*dagger.Container, error) {
 	user, err := img.Container.User(ctx)
 	if err != nil {
@@ -173,7 +173,6 @@ func (t Train) Container(ctx context.Context, c *dagger.Client, img Image, data 
 	}
 	return ctr.
 		WithDirectory(trainingFolder, c.Directory(), dagger.ContainerWithDirectoryOpts{Owner: user}).
-		WithDirectory(trainingFolder+"/out", c.Directory(), dagger.ContainerWithDirectoryOpts{Owner: user}).
 		WithMountedDirectory(dataFolder, inputs), nil
 }
 
