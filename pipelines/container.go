@@ -219,7 +219,7 @@ func trainingPlace(ctx context.Context, in Inputs, at Workplace, t model.Train) 
 		return Inside{}, err
 	}
 	for _, made := range []step.Result{data.Result, img.Result} {
-		if made.Verdict == graph.Failed {
+		if made.Verdict != graph.Passed {
 			return Inside{}, errors.New(made.Reason)
 		}
 	}

@@ -77,10 +77,10 @@ func (e *Embedded) start(ctx context.Context) (*Running, error) {
 	return r, err
 }
 
-// damaged is what an engine says that can't read its own cache. It writes without waiting for the disk, so after a power
-// cut some of its databases may be older than others. Those that it can't open it makes anew by itself; what contradicts
-// another makes it end.
-var damaged = regexp.MustCompile(`failed to create engine: failed to (create base worker|init metadata db|create dagql cache)`)
+// damaged is what an engine says that can't make sense of its own cache. It writes without waiting for the disk, so after a
+// power cut some of its databases may be older than others. Those that it can't open it makes anew by itself; what contradicts
+// another makes it end. Other reasons to end here, such as a full disk, are none to give the cache up.
+var damaged = regexp.MustCompile(`failed to create engine: failed to create base worker: .*(failed precondition|not found|already exists)`)
 
 // dropState puts the engine's cache aside. The daemon removes it beside its work, as that takes minutes.
 func (e *Embedded) dropState() error {

@@ -20,16 +20,23 @@ func TestModelTools(t *testing.T) {
 	require.NoError(t, err)
 	lock, err := os.ReadFile(repository + "/pipelines/model/locks/model.txt")
 	require.NoError(t, err)
-	ctr, err := image.Toolbox(t.Context(), c, "", string(lock))
+	said := requireRuns(t, c, string(lock), func(ctr *dagger.Container) *dagger.Container {
+		return ctr.WithDirectory("/opt/tools", c.Host().Directory(folder, dagger.HostDirectoryOpts{Exclude: []string{"**/__pycache__"}}))
+	}, "-m", "unittest", "discover", "-s", "/opt/tools/tests")
+	require.Regexp(t, `Ran \d{2,} tests`, said)
+}
+
+// requireRuns checks that Python ends well in a container with what a lock pins, and returns what it said.
+func requireRuns(t *testing.T, c *dagger.Client, lock string, prepare func(*dagger.Container) *dagger.Container, args ...string) string {
+	t.Helper()
+	ctr, err := image.Toolbox(t.Context(), c, "", lock)
 	require.NoError(t, err)
-	ran := ctr.
-		WithDirectory("/opt/tools", c.Host().Directory(folder, dagger.HostDirectoryOpts{Exclude: []string{"**/__pycache__"}})).
-		WithExec([]string{image.ToolboxPython, "-m", "unittest", "discover", "-s", "/opt/tools/tests"}, dagger.ContainerWithExecOpts{Expect: dagger.ReturnTypeAny})
-	said, err := ran.Stderr(t.Context())
+	ran := prepare(ctr).WithExec(append([]string{image.ToolboxPython}, args...), dagger.ContainerWithExecOpts{Expect: dagger.ReturnTypeAny})
+	said, err := ran.CombinedOutput(t.Context())
 	require.NoError(t, err)
 	code, err := ran.ExitCode(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, 0, code, said)
-	require.Regexp(t, `Ran \d{2,} tests`, said)
 	require.NotContains(t, said, "skipped")
+	return said
 }
