@@ -24,6 +24,8 @@ LEVEL = 0.95
 # Fewer rows than these tell nothing of a difference; a segment of fewer is not looked at.
 FEWEST = 30
 SEGMENT_FEWEST = 100
+# So many segments, the largest, are shown: each is resampled, which takes its time.
+SEGMENTS_SHOWN = 50
 
 
 def roc_auc(label, score):
@@ -225,10 +227,11 @@ def by_segment(gates, holdout, segment):
     """Return each gate's metric by segment, with its interval: to look at, as segments differ by nature."""
     if holdout is None or not segment or segment not in holdout.columns:
         return []
-    found = []
+    found, shown = [], holdout[segment].value_counts().index[:SEGMENTS_SHOWN]
+    groups = holdout[holdout[segment].isin(shown)].groupby(segment, sort=True)
     for metric in dict.fromkeys(gate["metric"] for gate in gates):
         function = measure(metric, holdout)
-        for name, part in holdout.groupby(segment, sort=True) if function is not None else ():
+        for name, part in groups if function is not None else ():
             rows = part.index.to_numpy()
             value, bounds = function(rows), spread(metric, function, rows) if len(rows) >= SEGMENT_FEWEST else None
             if math.isfinite(value):

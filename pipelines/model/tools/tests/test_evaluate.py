@@ -160,6 +160,14 @@ class Whole(unittest.TestCase):
         self.assertIsNone(parts["small"]["low"])
         self.assertIn("| brier | small | 40 |", (out / "card.md").read_text())
 
+    def test_no_more_segments_than_people_read(self):
+        """The largest of them."""
+        table = rows(600, 0.2, segments=[f"s{n:02}" for n in range(60)])
+        table.loc[table["segment"] == "s59", "segment"] = "s58"
+        found = evaluate.by_segment([{"metric": "brier"}], table, "segment")
+        self.assertEqual(len(found), evaluate.SEGMENTS_SHOWN)
+        self.assertIn("s58", [part["segment"] for part in found])
+
     def test_scores_that_are_no_numbers(self):
         """The model fails, whatever its training says of it."""
         for value in (math.nan, math.inf):
