@@ -155,6 +155,8 @@ type release struct {
 	changed bool
 	// recovered says what this run reverted first; empty if there was nothing.
 	recovered string
+	// over is when a run that is interrupted has to have undone what it did; zero for one that is not.
+	over time.Time
 	// stuck is true when what was before that did not come up.
 	stuck   bool
 	notes   []string

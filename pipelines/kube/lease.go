@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -114,7 +113,6 @@ type lease struct {
 	identity  string
 	acquired  time.Time
 
-	mu          sync.Mutex
 	version     string
 	transitions int
 
@@ -242,7 +240,8 @@ func (l *lease) manifest(holder string, now time.Time) string {
 	return string(text)
 }
 
-// renew keeps the lease alive until it is released or lost.
+// renew keeps the lease alive until it is released or lost. A renewal that has begun is not cut off when the run is: it would
+// arrive all the same, and the lease then had another version than is known here.
 func (l *lease) renew(ctx context.Context) {
 	leader, lost := context.WithCancelCause(ctx)
 	ctx, stop := context.WithCancel(ctx)
@@ -257,14 +256,15 @@ func (l *lease) renew(ctx context.Context) {
 			case <-time.After(leaseRenewal):
 			}
 			started := time.Now()
-			err := l.put(ctx, l.identity)
-			var refused *Refusal
+			put, done := context.WithDeadline(context.WithoutCancel(ctx), renewed.Add(leaseGiveUp))
+			err := l.put(put, l.identity)
+			done()
 			switch {
-			case ctx.Err() != nil:
-				return
 			case err == nil:
 				renewed = started
-			case errors.As(err, &refused) && refused.Kind == Conflict:
+			case ctx.Err() != nil:
+				return
+			case isConflict(err):
 				lost(&LostError{"another run took it"})
 				return
 			case time.Since(renewed) > leaseGiveUp:
@@ -275,9 +275,20 @@ func (l *lease) renew(ctx context.Context) {
 	}()
 }
 
+// put writes the lease with its new holder, as long as it is this run's.
 func (l *lease) put(ctx context.Context, holder string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	err := l.replace(ctx, holder)
+	if isConflict(err) {
+		// One whose answer got lost may have arrived all the same.
+		if found, again := l.find(ctx); again == nil && found.holder.Name == l.identity {
+			l.version = found.version
+			err = l.replace(ctx, holder)
+		}
+	}
+	return err
+}
+
+func (l *lease) replace(ctx context.Context, holder string) error {
 	got, err := l.shell.must(ctx, leaseReplace, "", l.manifest(holder, time.Now()))
 	if err != nil {
 		return err
@@ -290,24 +301,23 @@ func (l *lease) put(ctx context.Context, holder string) error {
 	return nil
 }
 
+func isConflict(err error) bool {
+	var refused *Refusal
+	return errors.As(err, &refused) && refused.Kind == Conflict
+}
+
 // release gives the lease back. A lease that can't be given back expires.
 func (l *lease) release(ctx context.Context) error {
 	l.stop()
-	<-l.ended
-	if context.Cause(l.leader) != nil && ctx.Err() == nil {
-		var lost *LostError
-		if errors.As(context.Cause(l.leader), &lost) {
-			return nil // it is somebody else's
-		}
+	defer l.lost(context.Canceled)
+	select {
+	case <-l.ended:
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
-	err := l.put(ctx, "")
-	if refused := (*Refusal)(nil); errors.As(err, &refused) && refused.Kind == Conflict {
-		// A renewal that was cut off may have arrived all the same.
-		if found, again := l.find(ctx); again == nil && found.holder.Name == l.identity {
-			l.version = found.version
-			err = l.put(ctx, "")
-		}
+	var lost *LostError
+	if errors.As(context.Cause(l.leader), &lost) {
+		return nil // it is somebody else's
 	}
-	l.lost(context.Canceled)
-	return err
+	return l.put(ctx, "")
 }

@@ -108,7 +108,14 @@ func untilFree(wait time.Duration) string {
 }
 
 func (r *release) giveBack(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	over := time.Now().Add(20 * time.Second)
+	if ctx.Err() != nil {
+		over = time.Now().Add(cleanUp)
+	}
+	if !r.over.IsZero() {
+		over = r.over.Add(time.Second)
+	}
+	ctx, cancel := context.WithDeadlineCause(context.WithoutCancel(ctx), over, errors.New("there was no time left for it"))
 	defer cancel()
 	return r.lease.release(ctx)
 }

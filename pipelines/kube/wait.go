@@ -201,7 +201,8 @@ func serving(s state, id ID) string {
 }
 
 // cleanUp is how long an interrupted deploy takes to undo what it did, before it leaves that to the next one. Graphs wait no
-// longer for a step that is to end.
+// longer than [graph.DefaultGrace] for a step that is to end, and what it undid would not be in its verdict; the lease has to
+// be given back within that time as well.
 const cleanUp = 8 * time.Second
 
 // revert brings back the state before, and says why and with what success.
@@ -220,8 +221,9 @@ func (r *release) revert(ctx context.Context, a awaited, err error) (Rollout, er
 	r.say("rolling back revision %d", r.record.Revision)
 	ctx = context.WithoutCancel(ctx)
 	if interrupted {
+		r.over = time.Now().Add(cleanUp)
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, cleanUp)
+		ctx, cancel = context.WithDeadline(ctx, r.over)
 		defer cancel()
 	}
 	back := r.restore(ctx, r.record.Revision, r.before)
