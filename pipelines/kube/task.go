@@ -141,13 +141,13 @@ func (t Task) outcome(ctx context.Context, done step.Executed) (TaskResult, erro
 	result := TaskResult{Log: read("log.txt")}
 	var pod taskStatus
 	_ = json.Unmarshal([]byte(read("pod.json")), &pod) // an unknown state is told as such
-	waiting := ""
+	waiting, ended := "", false
 	for _, s := range pod.Status.ContainerStatuses {
 		if s.Name != "task" {
 			continue
 		}
-		if ended := s.State.Terminated; ended != nil {
-			result.ExitCode, result.OutOfMemory = ended.ExitCode, ended.Reason == "OOMKilled"
+		if t := s.State.Terminated; t != nil {
+			ended, result.ExitCode, result.OutOfMemory = true, t.ExitCode, t.Reason == "OOMKilled"
 		}
 		if s.State.Waiting != nil {
 			waiting = strings.TrimSpace(s.State.Waiting.Reason + ": " + s.State.Waiting.Message)
@@ -160,6 +160,10 @@ func (t Task) outcome(ctx context.Context, done step.Executed) (TaskResult, erro
 	}
 	switch state {
 	case "done":
+		if !ended {
+			return TaskResult{}, graph.Transient(fmt.Errorf("the pod of %s in the namespace %s came to its end, and then the cluster did not tell how: %s",
+				t.Name, t.Namespace, cmp.Or(strings.TrimSpace(read("errors.txt")), "it gives no reason")))
+		}
 		return result, nil
 	case "late":
 		if pod.Status.Reason != "" && pod.Status.Reason != "DeadlineExceeded" {

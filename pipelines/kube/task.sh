@@ -12,7 +12,29 @@ tried=90
 
 k() { kubectl --namespace "$ns" --request-timeout=30s "$@"; }
 remove() { k delete pod "$1" --ignore-not-found --wait=false --grace-period=1 >/dev/null 2>&1; }
-end() { k get pod "$pod" -o json >$out/pod.json 2>>$out/errors.txt; k logs "$pod" -c task >$out/log.txt 2>>$out/errors.txt; printf %s "$1" >$out/state; exit 0; }
+end() {
+    [ -n "$watcher" ] && kill "$watcher" 2>/dev/null
+    for _ in 1 2 3; do
+        k get pod "$pod" -o json >$out/pod.json 2>>$out/errors.txt && break
+        grep -q NotFound $out/errors.txt && break
+        sleep 1
+    done
+    k logs "$pod" -c task >$out/log.txt 2>>$out/errors.txt
+    printf %s "$1" >$out/state
+    exit 0
+}
+# What is read of a pod, as a template; $1 is where it lies. kubectl writes a line in pieces, so its end is marked.
+fields() {
+    task="$1.status.containerStatuses[?(@.name==\"task\")].state"
+    printf '{%s.metadata.deletionTimestamp}|{%s.status.phase}|{%s.terminated.exitCode}|{%s.running.startedAt}|{%s.waiting.reason}|.{"\\n"}' "$1" "$1" "$task" "$task" "$task"
+}
+# To watch a pod costs one kubectl; to ask for it again and again costs a processor.
+watcher='' seen=/tmp/millrace-pod
+watch() {
+    : >$seen
+    kubectl --namespace "$ns" get pod "$pod" --watch --output-watch-events -o "jsonpath={.type}|$(fields .object)" >$seen 2>/dev/null &
+    watcher=$!
+}
 trap 'remove "$pod"' EXIT
 trap 'exit 143' TERM INT
 
@@ -26,11 +48,17 @@ if ! k create -f /millrace/pod.json >$out/create.txt 2>&1; then
     printf refused >$out/state
     exit 0
 fi
+watch
 began=$(date +%s) started='' waited='' failures=0
 while :; do
     now=$(date +%s)
-    if status=$(k get pod "$pod" -o 'jsonpath={.status.phase}|{.status.containerStatuses[?(@.name=="task")].state.terminated.exitCode}|{.status.containerStatuses[?(@.name=="task")].state.running.startedAt}|{.status.containerStatuses[?(@.name=="task")].state.waiting.reason}' 2>$out/get.txt); then
+    if kill -0 "$watcher" 2>/dev/null; then
+        status=$(grep '|\.$' $seen | tail -n 1)
+    elif status=SEEN\|$(k get pod "$pod" -o "jsonpath=$(fields '')" 2>$out/get.txt); then
+        # The watch was ended by the cluster, or is not allowed.
         failures=0
+        sleep 1
+        watch
     else
         grep -q NotFound $out/get.txt && end gone
         failures=$((failures + 1))
@@ -38,9 +66,10 @@ while :; do
         sleep 1
         continue
     fi
-    IFS='|' read -r phase code running waiting <<END
+    IFS='|' read -r event deleted phase code running waiting _ <<END
 $status
 END
+    [ "$event" = DELETED ] || [ -n "$deleted" ] && end gone
     [ -n "$code" ] && end done
     [ "$phase" = Failed ] && end late
     if [ -n "$running" ]; then
@@ -58,5 +87,5 @@ END
         esac
         [ $((now - began)) -gt $patience ] && end stuck
     fi
-    sleep 0.4
+    sleep 0.2
 done
