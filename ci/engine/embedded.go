@@ -319,7 +319,11 @@ func supported() error {
 		return fmt.Errorf("the embedded engine runs on linux/amd64, and this is %s/%s: install a container runtime such as Docker, or name an engine with _EXPERIMENTAL_DAGGER_RUNNER_HOST", runtime.GOOS, runtime.GOARCH)
 	}
 	if os.Geteuid() != 0 {
-		return errors.New("the embedded engine needs root, because it makes namespaces and a network bridge: run the command with sudo, install a container runtime such as Docker, or name an engine with _EXPERIMENTAL_DAGGER_RUNNER_HOST")
+		text := "the embedded engine needs root, because it makes namespaces and a network bridge: run the command with sudo, install a container runtime such as Docker, or name an engine with " + runnerHostVariable
+		if missing := missingPackages(); len(missing) > 0 {
+			text += "; as root it installs what it lacks: sudo " + strings.Join(installCommand(missing), " ")
+		}
+		return errors.New(text)
 	}
 	return nil
 }

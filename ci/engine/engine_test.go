@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -202,4 +203,15 @@ func TestListenRemembersItsAddress(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, again.Addr().String(), last.Addr().String())
 	require.NoError(t, errors.Join(first.Close(), last.Close()))
+}
+
+// Where packages can't be installed, the error says how to do it where they can.
+func TestPackagesThatAreMissing(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	own, err := NewEmbedded(lookup(map[string]string{"HOME": t.TempDir()}), Lines(io.Discard))
+	require.NoError(t, err)
+	err = own.installPackages(t.Context())
+	require.ErrorContains(t, err, "this system has no apt-get: install a container runtime such as Docker, or name an engine with "+runnerHostVariable)
+	require.ErrorContains(t, err, "apt-get install --yes --no-install-recommends ")
+	require.ErrorContains(t, err, " mmdebstrap git")
 }

@@ -51,19 +51,30 @@ func (e *Embedded) setUp(ctx context.Context) error {
 	return e.makeSDK(ctx)
 }
 
-func (e *Embedded) installPackages(ctx context.Context) error {
+// missingPackages returns the Debian packages that are not installed.
+func missingPackages() []string {
 	var missing []string
 	for _, p := range packages {
-		if _, err := exec.LookPath(p.probe); err != nil {
+		if _, err := exec.LookPath(p.probe); err != nil && !exists("/usr/sbin/"+p.probe) { // where the path of a user does not lead
 			missing = append(missing, p.name)
 		}
 	}
+	return missing
+}
+
+// installCommand is what installs packages, on systems that are made of Debian's.
+func installCommand(names []string) []string {
+	return append([]string{"apt-get", "install", "--yes", "--no-install-recommends"}, names...)
+}
+
+func (e *Embedded) installPackages(ctx context.Context) error {
+	missing := missingPackages()
 	if len(missing) == 0 {
 		return nil
 	}
-	install := append([]string{"apt-get", "install", "--yes", "--no-install-recommends"}, missing...)
+	install := installCommand(missing)
 	if _, err := exec.LookPath("apt-get"); err != nil {
-		return fmt.Errorf("the embedded engine needs %s, and this system has no apt-get: install what provides them, then try again", strings.Join(missing, ", "))
+		return fmt.Errorf("the embedded engine needs Debian's packages, and this system has no apt-get: install a container runtime such as Docker, or name an engine with %s; on Debian or a relative of it: %s", runnerHostVariable, strings.Join(install, " "))
 	}
 	e.Progress.Note("installing system packages: %s", strings.Join(missing, " "))
 	task := e.Progress.Start("install system packages")
@@ -115,7 +126,7 @@ func (e *Embedded) buildPrograms(ctx context.Context, m embedded.Module) error {
 	task := e.Progress.Start(fmt.Sprintf("build the %s from the Go module proxy", m))
 	err = func() error {
 		total := e.countPackages(ctx, src, m)
-		argv := append([]string{"go", "build", "-v", "-trimpath", "-ldflags", m.LinkerFlags(), "-o", out + "/"}, m.Packages()...)
+		argv := append([]string{"go", "build", "-v", "-trimpath", embedded.CompilerFlags, "-ldflags", m.LinkerFlags(), "-o", out + "/"}, m.Packages()...)
 		if err := os.MkdirAll(out, 0o755); err != nil {
 			return err
 		}
