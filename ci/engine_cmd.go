@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -83,7 +85,7 @@ func (c *engineStatusCmd) Run(ctx context.Context, s *streams) error {
 	}
 	print("engine", "%s", e.Kind)
 	print("why", "%s", e.Why)
-	print("version", "%s", e.Version)
+	print("version", "%s", engineVersion(ctx, e))
 	if running == nil {
 		print("embedded", "not running")
 	} else {
@@ -102,6 +104,25 @@ func (c *engineStatusCmd) Run(ctx context.Context, s *streams) error {
 	}
 	print("runtime", "%s", own.Runtime)
 	return nil
+}
+
+// engineVersion asks an engine that somebody else started which version it is.
+func engineVersion(ctx context.Context, e *engine.Engine) string {
+	if e.Kind != engine.Session && e.Kind != engine.Runner {
+		return e.Version
+	}
+	const patience = 20 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	c, err := e.Connect(ctx, io.Discard)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Sprintf("unknown: it does not answer within %s", patience)
+	case err != nil:
+		return "unknown: " + firstLine(err)
+	}
+	defer engine.HangUp(c)
+	return e.Version
 }
 
 // cacheSize returns what the embedded engine's cache takes, in bytes, and whether that is all of it.
@@ -142,7 +163,11 @@ func (c *engineEnvCmd) Run(ctx context.Context, s *streams) error {
 	if err := e.Ready(ctx); err != nil {
 		return err
 	}
-	for _, v := range e.Environment(os.Getenv("PATH")) {
+	environment := e.Environment(os.Getenv("PATH"))
+	if len(environment) == 0 {
+		return usageError{fmt.Errorf("nothing has to be set, since the dagger command finds the %s engine by itself; but no dagger command %s is on PATH: install that version (https://docs.dagger.io/install), or take the embedded engine, which brings one along: ci engine env --engine embedded", e.Kind, e.Version)}
+	}
+	for _, v := range environment {
 		fmt.Fprintf(s.stdout, "export %s='%s'\n", v[0], strings.ReplaceAll(v[1], "'", `'\''`))
 	}
 	return nil

@@ -45,7 +45,8 @@ type Engine struct {
 	Kind Kind
 	// Why says in a line why it was chosen.
 	Why string
-	// Version is the engine's version, where it is known before a connection.
+	// Version is the engine's version. That of a session or a runner is known after [Engine.Connect]; until then it is the one that
+	// millrace is made for.
 	Version string
 	// Registry is the address of the registry that belongs to the embedded engine; empty for the others.
 	Registry string
@@ -202,6 +203,12 @@ func (e *Engine) Connect(ctx context.Context, log io.Writer) (*dagger.Client, er
 		if text, err := os.ReadFile(number); err == nil {
 			if pid, err := strconv.Atoi(string(text)); err == nil {
 				sessions.Store(o.c, pid)
+			}
+		}
+		if e.Kind == Session || e.Kind == Runner {
+			// Somebody else chose what runs there.
+			if version, err := o.c.Version(ctx); err == nil {
+				e.Version = version
 			}
 		}
 		return o.c, nil
