@@ -105,14 +105,14 @@ type place struct {
 	cluster   kube.Cluster
 }
 
-// pairs bounds how many of the tests that deploy run side by side.
-var pairs = make(chan struct{}, 2)
+// places bounds how many of the tests that deploy run side by side.
+var places = make(chan struct{}, 3)
 
 func newPlace(t *testing.T) *place {
 	t.Helper()
 	needsEngine(t)
-	pairs <- struct{}{}
-	t.Cleanup(func() { <-pairs })
+	places <- struct{}{}
+	t.Cleanup(func() { <-places })
 	return &place{t: t, namespace: namespace(t), cluster: cluster(t)}
 }
 

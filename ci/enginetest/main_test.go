@@ -43,11 +43,13 @@ func TestMain(m *testing.M) {
 	if testing.Short() || flag.Lookup("test.list").Value.String() != "" {
 		os.Exit(m.Run())
 	}
-	// What runs side by side waits for clusters, servers and the engine about as much as it works: two for each processor.
+	// What runs side by side waits for clusters, servers and the engine about as much as it works: two for each processor. The
+	// tests of one file do much the same, and would wait, or work, all at once: they are mixed, each time in the same way.
 	if parallel, processors := flag.Lookup("test.parallel"), runtime.GOMAXPROCS(0); parallel.Value.String() == strconv.Itoa(processors) {
-		if err := parallel.Value.Set(strconv.Itoa(2 * processors)); err != nil {
-			panic(err)
-		}
+		set(parallel, strconv.Itoa(2*processors))
+	}
+	if shuffle := flag.Lookup("test.shuffle"); shuffle.Value.String() == shuffle.DefValue {
+		set(shuffle, "1")
 	}
 	status, err := withEngine(m.Run)
 	if err != nil {
@@ -55,6 +57,12 @@ func TestMain(m *testing.M) {
 		status = max(status, 1)
 	}
 	os.Exit(status)
+}
+
+func set(f *flag.Flag, value string) {
+	if err := f.Value.Set(value); err != nil {
+		panic(err)
+	}
 }
 
 // needsEngine skips a test where there is no engine.

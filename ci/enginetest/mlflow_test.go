@@ -44,6 +44,7 @@ func newTracking(t *testing.T) *tracking {
 	require.NoError(t, err)
 	server := ctr.
 		WithEnvVariable("MLFLOW_DISABLE_TELEMETRY", "true").
+		WithEnvVariable("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"). // its workers look for work all the time, and there is none
 		WithEnvVariable("MLFLOW_FLASK_SERVER_SECRET_KEY", "for forms that nobody fills in").
 		WithEnvVariable("MLFLOW_AUTH_ADMIN_USERNAME", trackingUser).WithEnvVariable("MLFLOW_AUTH_ADMIN_PASSWORD", trackingPassword).
 		WithWorkdir("/tmp"). // where the users' database goes

@@ -157,8 +157,15 @@ export default function () {
 }
 `
 
-func TestLoadTest(t *testing.T) {
+// What is judged by how fast it answers runs beside nothing else than this.
+func TestUnderLoad(t *testing.T) {
 	needsEngine(t)
+	t.Run("load test", testLoad)
+	t.Run("canary analysis", testCanaryAnalysis)
+}
+
+func testLoad(t *testing.T) {
+	t.Parallel()
 	ns := restricted(t)
 	serve(t, ns, "api")
 	source := client(t).Directory().WithNewFile("loadtest/load.js", script).WithNewFile("loadtest/lib/seconds.js", `export const seconds = "8s";`).
@@ -169,11 +176,11 @@ func TestLoadTest(t *testing.T) {
 		t.Helper()
 		got, err := test.Run(t.Context(), client(t), source, cluster(t))
 		require.NoError(t, err)
-		requireNoTasks(t, ns)
 		return got
 	}
 
 	first := run(t, test)
+	requireNoTasks(t, ns)
 	require.Equal(t, graph.Passed, first.Verdict, first.Reason+"\n"+first.Output)
 	require.Equal(t, "not compared: no baseline yet", first.Reason)
 	require.InDelta(t, 320, first.Metrics["requests"], 40)
@@ -197,27 +204,43 @@ func TestLoadTest(t *testing.T) {
 		require.Equal(t, 1, again.Comparison.Runs)
 	})
 
-	t.Run("a threshold of the configuration is k6's exit code 99", func(t *testing.T) {
-		test := test
-		test.Thresholds = map[string][]string{"http_req_duration": {"p(95)<2"}}
-		got := run(t, test)
-		require.Equal(t, graph.Failed, got.Verdict)
-		require.Regexp(t, `^thresholds crossed: http_req_duration: p\(95\)<2, and it was \d+`, got.Reason)
-		require.Len(t, got.Findings, 1)
+	t.Run("that failed", func(t *testing.T) {
+		t.Run("a threshold of the configuration is k6's exit code 99", func(t *testing.T) {
+			t.Parallel()
+			test := test
+			test.Thresholds = map[string][]string{"http_req_duration": {"p(95)<2"}}
+			got := run(t, test)
+			require.Equal(t, graph.Failed, got.Verdict)
+			require.Regexp(t, `^thresholds crossed: http_req_duration: p\(95\)<2, and it was \d+`, got.Reason)
+			require.Len(t, got.Findings, 1)
+		})
+		t.Run("a script with an error", func(t *testing.T) {
+			t.Parallel()
+			test := test
+			test.Script = "loadtest/broken.js"
+			got := run(t, test)
+			require.Equal(t, graph.Failed, got.Verdict)
+			require.Contains(t, got.Reason, `the script has an error: The moduleSpecifier "./nowhere.js" couldn't be found on local disk`)
+		})
+		t.Run("a script that throws", func(t *testing.T) {
+			t.Parallel()
+			test := test
+			test.Script = "loadtest/throws.js"
+			got := run(t, test)
+			require.Equal(t, graph.Failed, got.Verdict)
+			require.Contains(t, got.Reason, "the script made no request: Error: no customer")
+		})
+		t.Run("from the engine", func(t *testing.T) {
+			t.Parallel()
+			test := test
+			test.External = "http://no-such-host"
+			test.Script = "loadtest/throws.js"
+			got := run(t, test)
+			require.Equal(t, graph.Failed, got.Verdict)
+			require.Contains(t, got.Reason, "the script made no request: Error: no customer")
+		})
 	})
-
-	t.Run("a script with an error", func(t *testing.T) {
-		test := test
-		test.Script = "loadtest/broken.js"
-		got := run(t, test)
-		require.Equal(t, graph.Failed, got.Verdict)
-		require.Contains(t, got.Reason, `the script has an error: The moduleSpecifier "./nowhere.js" couldn't be found on local disk`)
-
-		test.Script = "loadtest/throws.js"
-		got = run(t, test)
-		require.Equal(t, graph.Failed, got.Verdict)
-		require.Contains(t, got.Reason, "the script made no request: Error: no customer")
-	})
+	requireNoTasks(t, ns)
 
 	t.Run("slower than the baseline", func(t *testing.T) {
 		kubectl(t, "--namespace", ns, "set", "env", "deployment/api", "DELAY=0.15")
@@ -236,19 +259,11 @@ func TestLoadTest(t *testing.T) {
 		require.Equal(t, graph.Passed, again.Verdict, again.Reason)
 		require.Equal(t, 1, again.Comparison.Runs, "what was accepted by hand is the baseline alone")
 	})
-
-	t.Run("from the engine", func(t *testing.T) {
-		test := test
-		test.External = "http://no-such-host"
-		test.Script = "loadtest/throws.js"
-		got := run(t, test)
-		require.Equal(t, graph.Failed, got.Verdict)
-		require.Contains(t, got.Reason, "the script made no request: Error: no customer")
-	})
+	requireNoTasks(t, ns)
 }
 
-func TestCanaryAnalysis(t *testing.T) {
-	needsEngine(t)
+func testCanaryAnalysis(t *testing.T) {
+	t.Parallel()
 	ns := restricted(t)
 	serve(t, ns, "stable")
 	serve(t, ns, "next")
