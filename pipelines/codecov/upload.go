@@ -117,7 +117,7 @@ func (u Upload) Run(ctx context.Context, c *dagger.Client, reports *dagger.Direc
 	if len(files) == 0 {
 		return step.Skip("there is no coverage file among the reports: looked for %s", strings.Join(u.patterns(), ", ")), nil
 	}
-	done, err := step.Exec(ctx, u.container(c, reports), reportsFolder, "codecov", u.command(files))
+	done, err := step.Exec(ctx, u.container(ctx, c, reports), reportsFolder, "codecov", u.command(files))
 	if err != nil {
 		return u.unsent(ctx, step.Result{}, err)
 	}
@@ -173,7 +173,7 @@ func (u Upload) find(ctx context.Context, reports *dagger.Directory) ([]string, 
 }
 
 // container has the tool, the reports and the source. All up to the source is cached.
-func (u Upload) container(c *dagger.Client, reports *dagger.Directory) *dagger.Container {
+func (u Upload) container(ctx context.Context, c *dagger.Client, reports *dagger.Directory) *dagger.Container {
 	const certificates = "/etc/ssl/certs/ca-certificates.crt"
 	if u.Source == nil {
 		u.Source = c.Directory()
@@ -189,7 +189,7 @@ func (u Upload) container(c *dagger.Client, reports *dagger.Directory) *dagger.C
 		WithMountedDirectory(sourceFolder, u.Source).
 		WithWorkdir(sourceFolder)
 	if u.Service != nil {
-		ctr = ctr.WithServiceBinding(codecovHost, u.Service)
+		ctr = step.WithService(ctx, ctr, codecovHost, u.Service)
 	}
 	if u.Token != nil {
 		ctr = ctr.WithSecretVariable("CODECOV_TOKEN", u.Token)

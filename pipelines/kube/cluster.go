@@ -12,6 +12,7 @@ import (
 	"dagger.io/dagger"
 
 	"github.com/millrace-ci/millrace/pipelines/image"
+	"github.com/millrace-ci/millrace/pipelines/step"
 )
 
 // Cluster is a Kubernetes cluster as steps reach it.
@@ -42,11 +43,7 @@ func (k Cluster) Tools(ctx context.Context, c *dagger.Client) (*dagger.Container
 		WithEnvVariable("KUBECONFIG", kubeconfigPath).
 		WithEnvVariable("MILLRACE_NOW", time.Now().UTC().Format(time.RFC3339Nano))
 	if k.Service != nil {
-		// What nobody holds ends 10 s after the last container that had it, and to bind a way to this machine in the moment of its
-		// end makes the engine (v0.19.10) crash, with all that it runs for others. Where it can't be started, the first command
-		// says why.
-		_, _ = k.Service.Start(ctx)
-		tools = tools.WithServiceBinding(k.Host, k.Service)
+		tools = step.WithService(ctx, tools, k.Host, k.Service)
 	}
 	return tools, nil
 }
