@@ -65,6 +65,47 @@ func TestChoose(t *testing.T) {
 	}
 }
 
+// A runtime is one that answers: a client whose server is gone is passed over, and so is one that hangs.
+func TestChooseARuntime(t *testing.T) {
+	path := t.TempDir()
+	t.Setenv("PATH", path)
+	program := func(name, script string) {
+		require.NoError(t, os.WriteFile(filepath.Join(path, name), []byte("#!/bin/sh\n"+script), 0o755))
+	}
+	choose := func(asked Kind, env ...string) (*Engine, error) {
+		all := map[string]string{"HOME": path}
+		for i := 0; i < len(env); i += 2 {
+			all[env[i]] = env[i+1]
+		}
+		return Choose(t.Context(), asked, lookup(all), Lines(io.Discard))
+	}
+	program("docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1\n")
+	e, err := choose(Auto)
+	require.NoError(t, err)
+	require.Equal(t, EmbeddedKind, e.Kind)
+	_, err = choose(Runtime)
+	require.ErrorContains(t, err, "no container runtime answers")
+
+	program("podman", "[ \"$1\" = ps ]\n")
+	e, err = choose(Auto)
+	require.NoError(t, err)
+	require.Equal(t, Runtime, e.Kind)
+	require.Equal(t, "podman works on this machine", e.Why)
+	require.Empty(t, e.Environment(path), "the dagger command finds it by itself")
+
+	e, err = choose(Auto, runnerHostVariable, "tcp://engine:1")
+	require.NoError(t, err)
+	require.Equal(t, Runner, e.Kind)
+	e, err = choose(EmbeddedKind)
+	require.NoError(t, err)
+	require.Equal(t, EmbeddedKind, e.Kind)
+
+	program("podman", "exec /bin/sleep 60\n")
+	e, err = choose(Auto)
+	require.NoError(t, err)
+	require.Equal(t, EmbeddedKind, e.Kind)
+}
+
 func TestFoldersFollowTheEnvironment(t *testing.T) {
 	t.Parallel()
 	a, err := NewEmbedded(lookup(map[string]string{"HOME": "/home/ada"}), nil)
