@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -85,7 +83,7 @@ func (c *engineStatusCmd) Run(ctx context.Context, s *streams) error {
 	}
 	print("engine", "%s", e.Kind)
 	print("why", "%s", e.Why)
-	print("version", "%s", engineVersion(ctx, e))
+	print("version", "%s", e.AskVersion(ctx))
 	if running == nil {
 		print("embedded", "not running")
 	} else {
@@ -104,25 +102,6 @@ func (c *engineStatusCmd) Run(ctx context.Context, s *streams) error {
 	}
 	print("runtime", "%s", own.Runtime)
 	return nil
-}
-
-// engineVersion asks an engine that somebody else started which version it is.
-func engineVersion(ctx context.Context, e *engine.Engine) string {
-	if e.Kind != engine.Session && e.Kind != engine.Runner {
-		return e.Version
-	}
-	const patience = 20 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	c, err := e.Connect(ctx, io.Discard)
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Sprintf("unknown: it does not answer within %s", patience)
-	case err != nil:
-		return "unknown: " + firstLine(err)
-	}
-	defer engine.HangUp(c)
-	return e.Version
 }
 
 // cacheSize returns what the embedded engine's cache takes, in bytes, and whether that is all of it.

@@ -174,6 +174,10 @@ func (e *Embedded) Daemon() error {
 	runtime.LockOSThread()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	// What it calls lies there on many systems, and not every root looks there.
+	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(e.Runtime, 0o755); err != nil {
 		return err
 	}
@@ -371,7 +375,7 @@ func (e *Embedded) startEngine(network Network, mirror string) (*child, error) {
 		// With Go's default a fifth of the engine's processor time goes into collecting garbage.
 		"GOGC="+cmp.Or(os.Getenv("GOGC"), "200"),
 		"TMPDIR="+temporary,
-		"PATH="+shims+":"+bin+":"+os.Getenv("PATH")+":/usr/sbin:/sbin",
+		"PATH="+shims+":"+bin+":"+os.Getenv("PATH"),
 	)
 	// With a PID namespace of its own, nothing of the engine can outlive it: no container, no name server.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}

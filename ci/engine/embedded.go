@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -320,7 +321,8 @@ func supported() error {
 	}
 	if os.Geteuid() != 0 {
 		text := "the embedded engine needs root, because it makes namespaces and a network bridge: run the command with sudo, install a container runtime such as Docker, or name an engine with " + runnerHostVariable
-		if missing := missingPackages(); len(missing) > 0 {
+		_, foreign := exec.LookPath("apt-get")
+		if missing := missingPackages(); len(missing) > 0 && foreign == nil {
 			text += "; as root it installs what it lacks: sudo " + strings.Join(installCommand(missing), " ")
 		}
 		return errors.New(text)

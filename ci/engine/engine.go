@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -65,6 +66,8 @@ func Choose(ctx context.Context, asked Kind, lookup func(string) string, progres
 	e := &Engine{embedded: own, Version: embedded.EngineVersion, cli: lookup(cliVariable)}
 	if e.cli == "" {
 		e.cli = findCLI(own)
+	} else if path, err := exec.LookPath(e.cli); err == nil {
+		e.cli = path
 	}
 	runtime := func() string { return findRuntime(ctx) }
 	switch asked {
@@ -215,6 +218,36 @@ func (e *Engine) Connect(ctx context.Context, log io.Writer) (*dagger.Client, er
 	}
 }
 
+// AskVersion returns the engine's version, in words where it is not known. An engine that somebody else has started is asked,
+// unless that would start one, or fetch the dagger command.
+func (e *Engine) AskVersion(ctx context.Context) string {
+	const patience = 20 * time.Second
+	scheme, _, _ := strings.Cut(e.runnerHost, "://")
+	switch {
+	case e.Kind != Session && e.Kind != Runner:
+		return e.Version
+	case strings.HasPrefix(scheme, "docker-image") || strings.HasPrefix(scheme, "image"):
+		return "not asked: to connect to " + e.runnerHost + " would start it"
+	case e.Kind == Runner && e.cli == "":
+		return "not asked: there is no dagger command " + e.Version + " here yet; the first run fetches it"
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	c, err := e.Connect(ctx, io.Discard)
+	if err == nil {
+		defer HangUp(c)
+		var version string
+		if version, err = c.Version(ctx); err == nil {
+			return version
+		}
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Sprintf("unknown: it does not answer within %s", patience)
+	}
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return "unknown: " + line
+}
+
 // Embedded returns the embedded engine, whether or not it was chosen.
 func (e *Engine) Embedded() *Embedded { return e.embedded }
 
@@ -226,7 +259,7 @@ func (e *Engine) Environment(path string) [][2]string {
 	}
 	if e.cli != "" {
 		env = append(env, [2]string{cliVariable, e.cli})
-		if dir := e.cli[:strings.LastIndexByte(e.cli, '/')]; !strings.HasPrefix(path, dir+":") {
+		if dir := filepath.Dir(e.cli); !strings.HasPrefix(path, dir+":") {
 			env = append(env, [2]string{"PATH", dir + ":" + path})
 		}
 	}

@@ -48,8 +48,10 @@ func TestMain(m *testing.M) {
 	if parallel, processors := flag.Lookup("test.parallel"), runtime.GOMAXPROCS(0); parallel.Value.String() == strconv.Itoa(processors) {
 		set(parallel, strconv.Itoa(2*processors))
 	}
-	if shuffle := flag.Lookup("test.shuffle"); shuffle.Value.String() == shuffle.DefValue {
-		set(shuffle, "1")
+	ordered := false
+	flag.Visit(func(f *flag.Flag) { ordered = ordered || f.Name == "test.shuffle" })
+	if !ordered {
+		set(flag.Lookup("test.shuffle"), "1")
 	}
 	status, err := withEngine(m.Run)
 	if err != nil {

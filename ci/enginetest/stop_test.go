@@ -17,7 +17,7 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/graph"
 )
 
-// The tests of this file stop things. Go runs the files in the order of their names: this one comes last.
+// The tests of this file stop things, and so run beside no other.
 
 // processes lists the processes of this machine, those in containers included, whose command line has a text.
 func processes(t *testing.T, text string) (pids []int) {

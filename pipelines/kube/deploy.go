@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"dagger.io/dagger"
@@ -155,8 +156,8 @@ type release struct {
 	changed bool
 	// recovered says what this run reverted first; empty if there was nothing.
 	recovered string
-	// over is when a run that is interrupted has to have undone what it did; zero for one that is not.
-	over time.Time
+	// stopped is when the run was interrupted; nil as long as it is not.
+	stopped atomic.Pointer[time.Time]
 	// stuck is true when what was before that did not come up.
 	stuck   bool
 	notes   []string

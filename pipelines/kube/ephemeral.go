@@ -14,6 +14,7 @@ import (
 	"dagger.io/dagger"
 
 	"github.com/millrace-ci/millrace/pipelines/image"
+	"github.com/millrace-ci/millrace/pipelines/step"
 )
 
 // Ephemeral is a throw-away Kubernetes cluster of one node, for a test or a step.
@@ -93,7 +94,7 @@ func (e Ephemeral) Start(ctx context.Context, c *dagger.Client) (*Running, error
 	}
 	// Two clusters at a time are two services, and one is never the cached one of an earlier run.
 	id := strings.ToLower(rand.Text()[:12])
-	node, err := e.node(c, id, access)
+	node, err := e.node(ctx, c, id, access)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +135,7 @@ func cause(ctx context.Context, err error) error {
 }
 
 // node returns the container of the node.
-func (e Ephemeral) node(c *dagger.Client, id string, access *access) (*dagger.Container, error) {
+func (e Ephemeral) node(ctx context.Context, c *dagger.Client, id string, access *access) (*dagger.Container, error) {
 	node := c.Container().From(image.K3s).WithEnvVariable("MILLRACE_CLUSTER", id)
 	// containerd needs a file system that is no overlay. A folder that has secrets below it would hide them.
 	for _, dir := range []string{nodeState + "/agent", "/var/lib/kubelet", "/var/lib/cni"} {
@@ -149,7 +150,7 @@ func (e Ephemeral) node(c *dagger.Client, id string, access *access) (*dagger.Co
 		if err != nil {
 			return nil, err
 		}
-		node = node.WithServiceBinding(registryHost, e.Registry.Service).
+		node = step.WithService(ctx, node, registryHost, e.Registry.Service).
 			WithNewFile("/etc/rancher/k3s/registries.yaml", text)
 	}
 	return node.WithExposedPort(apiPort).WithExposedPort(kubeletPort), nil

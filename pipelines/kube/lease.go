@@ -160,6 +160,9 @@ func acquire(ctx context.Context, s *shell, environment, namespace, identity str
 			}
 			got, err := s.run(ctx, script, secret, args...)
 			if err != nil {
+				if ctx.Err() != nil {
+					l.abandon(ctx)
+				}
 				return nil, err
 			}
 			if got.code != leaseRefused {
@@ -197,6 +200,16 @@ func acquire(ctx context.Context, s *shell, environment, namespace, identity str
 		if found, err = (&lease{shell: s, namespace: namespace}).find(ctx); err != nil {
 			return nil, err
 		}
+	}
+}
+
+// abandon gives back a lease that was being taken when the run was interrupted: it may have been taken all the same.
+func (l *lease) abandon(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUp)
+	defer cancel()
+	if found, err := l.find(ctx); err == nil && found.holder.Name == l.identity {
+		l.version = found.version
+		_ = l.replace(ctx, "") // else it expires
 	}
 }
 
@@ -248,7 +261,7 @@ func (l *lease) renew(ctx context.Context) {
 	l.leader, l.lost, l.stop, l.ended = leader, lost, stop, make(chan struct{})
 	go func() {
 		defer close(l.ended)
-		renewed := time.Now()
+		renewed := l.acquired
 		for {
 			select {
 			case <-ctx.Done():
@@ -280,7 +293,11 @@ func (l *lease) put(ctx context.Context, holder string) error {
 	err := l.replace(ctx, holder)
 	if isConflict(err) {
 		// One whose answer got lost may have arrived all the same.
-		if found, again := l.find(ctx); again == nil && found.holder.Name == l.identity {
+		found, lost := l.find(ctx)
+		if lost != nil {
+			return lost
+		}
+		if found.holder.Name == l.identity {
 			l.version = found.version
 			err = l.replace(ctx, holder)
 		}

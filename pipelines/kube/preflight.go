@@ -77,6 +77,10 @@ func (r *release) underLease(ctx context.Context, found surroundings, next *foll
 		return Rollout{}, err
 	}
 	r.lease = l
+	defer context.AfterFunc(ctx, func() {
+		now := time.Now()
+		r.stopped.Store(&now)
+	})()
 	if found.lease.held() {
 		// Whoever had the lease may have left records since the look.
 		if _, err := r.look(ctx); err != nil {
@@ -107,13 +111,18 @@ func untilFree(wait time.Duration) string {
 	return fmt.Sprintf("waiting for up to %s for that run to end, or %s if it is dead; --wait TIME changes that", report.FormatSeconds(wait.Seconds()), leaseDuration)
 }
 
+// over is when a run that was interrupted has to have undone what it did.
+func (r *release) over() time.Time {
+	if stopped := r.stopped.Load(); stopped != nil {
+		return stopped.Add(cleanUp)
+	}
+	return time.Now().Add(cleanUp) // it was interrupted just now
+}
+
 func (r *release) giveBack(ctx context.Context) error {
 	over := time.Now().Add(20 * time.Second)
 	if ctx.Err() != nil {
-		over = time.Now().Add(cleanUp)
-	}
-	if !r.over.IsZero() {
-		over = r.over.Add(time.Second)
+		over = r.over().Add(time.Second)
 	}
 	ctx, cancel := context.WithDeadlineCause(context.WithoutCancel(ctx), over, errors.New("there was no time left for it"))
 	defer cancel()

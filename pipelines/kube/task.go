@@ -93,7 +93,7 @@ func (t Task) Run(ctx context.Context, c *dagger.Client, cluster Cluster) (TaskR
 	}
 	done, err := step.Exec(ctx, ctr, taskOut, "task", argv)
 	if err != nil {
-		t.remove(context.WithoutCancel(ctx), tools, name)
+		t.remove(ctx, tools, name)
 		return TaskResult{}, err
 	}
 	return t.outcome(ctx, done)
@@ -101,7 +101,11 @@ func (t Task) Run(ctx context.Context, c *dagger.Client, cluster Cluster) (TaskR
 
 // remove deletes the pod of a task whose script could not do it itself. Its own deadline ends it if this fails too.
 func (t Task) remove(ctx context.Context, tools *dagger.Container, name string) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	patience := 30 * time.Second
+	if ctx.Err() != nil {
+		patience = cleanUp / 4 // what the pod was to judge has to be undone in the same time
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	_, _ = tools.WithExec([]string{"kubectl", "--namespace", t.Namespace, "delete", "pod", name,
 		"--ignore-not-found", "--wait=false", "--grace-period=1"}).Sync(ctx)

@@ -5,9 +5,9 @@
 # Leaves in /millrace/out: state (refused, stuck, gone, late or done), create.txt, pod.json and log.txt. BUNDLE is a file
 # that is sent into the running pod, to the standard input of its receiver.
 ns=$1 pod=$2 seconds=$3 bundle=$4
-out=/millrace/out
+out=${MILLRACE_OUT:-/millrace/out}
 # How long a pod may take to be placed, and an image to be pulled: another than ours may have to be fetched from afar.
-patience=180
+patience=${MILLRACE_PATIENCE:-180}
 tried=90
 
 k() { kubectl --namespace "$ns" --request-timeout=30s "$@"; }
@@ -20,6 +20,7 @@ end() {
         sleep 1
     done
     k logs "$pod" -c task >$out/log.txt 2>>$out/errors.txt
+    rm -f $seen
     printf %s "$1" >$out/state
     exit 0
 }
@@ -28,11 +29,13 @@ fields() {
     task="$1.status.containerStatuses[?(@.name==\"task\")].state"
     printf '{%s.metadata.deletionTimestamp}|{%s.status.phase}|{%s.terminated.exitCode}|{%s.running.startedAt}|{%s.waiting.reason}|.{"\\n"}' "$1" "$1" "$task" "$task" "$task"
 }
-# To watch a pod costs one kubectl; to ask for it again and again costs a processor.
-watcher='' seen=/tmp/millrace-pod
+# To watch a pod costs one kubectl; to ask for it again and again costs a processor. A watch of a list begins where the list
+# ends: one of a pod by its name would leave out what happens in between.
+watcher='' seen=$out/.seen
 watch() {
     : >$seen
-    kubectl --namespace "$ns" get pod "$pod" --watch --output-watch-events -o "jsonpath={.type}|$(fields .object)" >$seen 2>/dev/null &
+    kubectl --namespace "$ns" get pods --field-selector "metadata.name=$pod" --watch --output-watch-events \
+        -o "jsonpath={.type}|$(fields .object)" >$seen 2>/dev/null &
     watcher=$!
 }
 trap 'remove "$pod"' EXIT
@@ -49,16 +52,20 @@ if ! k create -f /millrace/pod.json >$out/create.txt 2>&1; then
     exit 0
 fi
 watch
-began=$(date +%s) started='' waited='' failures=0
+began=$(date +%s) asked=$(date +%s) status='' started='' waited='' failures=0
 while :; do
     now=$(date +%s)
-    if kill -0 "$watcher" 2>/dev/null; then
-        status=$(grep '|\.$' $seen | tail -n 1)
-    elif status=SEEN\|$(k get pod "$pod" -o "jsonpath=$(fields '')" 2>$out/get.txt); then
+    # It is asked for all the same, though seldom: a connection may be dead without anybody having said so.
+    if kill -0 "$watcher" 2>/dev/null && [ $((now - asked)) -lt 15 ]; then
+        news=$(grep '^[AMD].*|\.$' $seen | tail -n 1)
+        status=${news:-$status}
+    elif news=$(k get pod "$pod" -o "jsonpath=$(fields '')" 2>$out/get.txt); then
+        failures=0 asked=$now status="SEEN|$news"
         # The watch was ended by the cluster, or is not allowed.
-        failures=0
-        sleep 1
-        watch
+        if ! kill -0 "$watcher" 2>/dev/null; then
+            sleep 1
+            watch
+        fi
     else
         grep -q NotFound $out/get.txt && end gone
         failures=$((failures + 1))
@@ -85,7 +92,7 @@ END
             [ -z "$waited" ] && waited=$now
             [ $((now - waited)) -gt $tried ] && end stuck ;;
         esac
-        [ $((now - began)) -gt $patience ] && end stuck
+        [ -z "$started" ] && [ $((now - began)) -gt $patience ] && end stuck
     fi
     sleep 0.2
 done

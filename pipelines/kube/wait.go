@@ -219,14 +219,15 @@ func (r *release) revert(ctx context.Context, a awaited, err error) (Rollout, er
 	r.describe(a)
 	r.say("%s", cause)
 	r.say("rolling back revision %d", r.record.Revision)
-	ctx = context.WithoutCancel(ctx)
-	if interrupted {
-		r.over = time.Now().Add(cleanUp)
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, r.over)
-		defer cancel()
-	}
+	// An interrupt leaves it no more than its time, also one that comes when this has begun.
+	ctx, cut := context.WithCancel(context.WithoutCancel(told))
+	defer cut()
+	defer context.AfterFunc(told, func() { time.AfterFunc(time.Until(r.over()), cut) })()
 	back := r.restore(ctx, r.record.Revision, r.before)
+	interrupted = told.Err() != nil
+	if errors.As(context.Cause(told), &lost) && (back.err != nil || back.trouble != nil) {
+		return Rollout{}, lost
+	}
 	ended := time.Now().UTC()
 	r.record.Ended, r.record.Cause, r.record.Phase = &ended, cause, ""
 	r.record.Status = RolledBack
