@@ -369,9 +369,9 @@ func (p *pipeline) look(ctx context.Context, s *streams, do func(context.Context
 		return err
 	}
 	defer log.Close()
-	client, err := chosen.Connect(ctx, log)
+	client, err := log.connect(ctx, chosen)
 	if err != nil {
-		return fmt.Errorf("%w\n%s", err, log.tail())
+		return err
 	}
 	defer engine.HangUp(client)
 	return do(ctx, ready.inputs(client, chosen.Registry))

@@ -37,9 +37,9 @@ func (c *formatCmd) Run(ctx context.Context, s *streams) error {
 		return err
 	}
 	defer log.Close()
-	client, err := chosen.Connect(ctx, log)
+	client, err := log.connect(ctx, chosen)
 	if err != nil {
-		return fmt.Errorf("%w\n%s", err, log.tail())
+		return err
 	}
 	defer client.Close()
 	done, err := python.Format{Python: p.project.Python.Version, Paths: p.project.Python.Paths()}.Run(ctx, client, p.upload(client))

@@ -399,9 +399,8 @@ func (p *prepared) runGraph(ctx context.Context, s *streams, build func(pipeline
 		return err
 	}
 	defer log.Close()
-	c, err := chosen.Connect(ctx, log)
+	c, err := log.connect(ctx, chosen)
 	if err != nil {
-		err = fmt.Errorf("%w\n%s", err, log.tail())
 		p.neverBegan(ctx, s, chosen, build(p.inputs(nil, chosen.Registry)).Plan(options...), err)
 		return err
 	}
@@ -597,9 +596,14 @@ func (l limited) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (l *engineLog) tail() string {
-	lines := strings.Split(strings.TrimSpace(l.memory.String()), "\n")
-	return strings.Join(lines[max(0, len(lines)-10):], "\n")
+// connect opens a session whose progress goes to the log. Its error ends with the last that the engine had to say.
+func (l *engineLog) connect(ctx context.Context, chosen *engine.Engine) (*dagger.Client, error) {
+	c, err := chosen.Connect(ctx, l)
+	if err != nil && l.memory.Len() > 0 {
+		lines := strings.Split(strings.TrimSpace(l.memory.String()), "\n")
+		return nil, fmt.Errorf("%w\n%s", err, strings.Join(lines[max(0, len(lines)-10):], "\n"))
+	}
+	return c, err
 }
 
 func (l *engineLog) Close() error {

@@ -85,9 +85,9 @@ func (c *shellCmd) Run(ctx context.Context, s *streams) error {
 		return err
 	}
 	defer log.Close()
-	client, err := chosen.Connect(ctx, log)
+	client, err := log.connect(ctx, chosen)
 	if err != nil {
-		return fmt.Errorf("%w\n%s", err, log.tail())
+		return err
 	}
 	defer engine.HangUp(client)
 	inside, err := ready.container(ctx, ready.inputs(client, ""), at)

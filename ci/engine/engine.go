@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -142,6 +143,9 @@ func findCLI(own *Embedded) string {
 
 // Ready starts what has to be started, so that the engine can be connected to.
 func (e *Engine) Ready(ctx context.Context) error {
+	if e.Kind == Runner {
+		return e.reach(ctx)
+	}
 	if e.Kind != EmbeddedKind || e.runnerHost != "" {
 		return nil
 	}
@@ -152,6 +156,33 @@ func (e *Engine) Ready(ctx context.Context) error {
 	e.runnerHost, e.Registry, e.Version = running.RunnerHost(), running.Registry, running.Version
 	e.cli, err = e.embedded.CLI()
 	return err
+}
+
+// reachPatience is how long a runner that refuses connections is tried: it may be starting.
+const reachPatience = 10 * time.Second
+
+// reach finds out whether anything listens where a runner is said to be. The dagger command would try for as long as it is let,
+// and say nothing.
+func (e *Engine) reach(ctx context.Context) error {
+	network, address, _ := strings.Cut(e.runnerHost, "://")
+	if network != "tcp" && network != "unix" {
+		return nil // it is started by connecting, or lies behind another program
+	}
+	within, cancel := context.WithTimeout(ctx, reachPatience)
+	defer cancel()
+	for {
+		conn, err := (&net.Dialer{}).DialContext(within, network, address)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-within.Done():
+			return fmt.Errorf("no engine listens at %s, where %s says that there is one (%w): start it, or correct the variable, or take the embedded engine with --engine embedded", e.runnerHost, runnerHostVariable, err)
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
 }
 
 // Connect opens a session, which [HangUp] ends; what the engine says of its work goes to log.

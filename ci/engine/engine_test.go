@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -255,4 +256,28 @@ func TestPackagesThatAreMissing(t *testing.T) {
 	require.ErrorContains(t, err, "this system has no apt-get: install a container runtime such as Docker, or name an engine with "+runnerHostVariable)
 	require.ErrorContains(t, err, "apt-get install --yes --no-install-recommends ")
 	require.ErrorContains(t, err, " mmdebstrap git")
+}
+
+// A runner that nobody started is said to be missing within seconds, and one that is starting is waited for.
+func TestRunnerThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	socket := filepath.Join(t.TempDir(), "engine.sock")
+	e, err := Choose(t.Context(), Runner, lookup(map[string]string{"HOME": t.TempDir(), runnerHostVariable: "unix://" + socket}), Lines(io.Discard))
+	require.NoError(t, err)
+	began := time.Now()
+	require.ErrorContains(t, e.Ready(t.Context()), "no engine listens at unix://"+socket+", where "+runnerHostVariable+" says that there is one")
+	require.Less(t, time.Since(began), 2*reachPatience)
+
+	time.AfterFunc(time.Second, func() {
+		l, err := net.Listen("unix", socket)
+		if err == nil {
+			t.Cleanup(func() { _ = l.Close() })
+		}
+	})
+	require.NoError(t, e.Ready(t.Context()))
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, os.RemoveAll(socket))
+	require.ErrorIs(t, e.Ready(ctx), context.Canceled)
 }
