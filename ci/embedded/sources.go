@@ -63,6 +63,9 @@ func (m Module) Packages() []string {
 // CompilerFlags leave out what only a debugger reads and the linker would drop: it takes the compiler a fifth of its time.
 const CompilerFlags = "-gcflags=all=-dwarf=false"
 
+// CompilerGC is the GOGC of large builds.
+const CompilerGC = "400"
+
 // LinkerFlags returns the value of go build's -ldflags for m.
 func (m Module) LinkerFlags() string {
 	var stamps []string

@@ -210,6 +210,7 @@ func (e *Engine) Connect(ctx context.Context, log io.Writer) (*dagger.Client, er
 		dagger.WithLogOutput(log),
 		dagger.WithEnvironmentVariable("DAGGER_NO_NAG", "1"),
 		dagger.WithEnvironmentVariable("DO_NOT_TRACK", "1"),
+		dagger.WithEnvironmentVariable("DAGGER_PROGRESS", "plain"), // whatever the user's own dagger commands are to show
 	}
 	for name, value := range env {
 		options = append(options, dagger.WithEnvironmentVariable(name, value))

@@ -30,7 +30,7 @@ const actVersion = "v0.2.89"
 var act = sync.OnceValues(func() (string, error) {
 	dir := filepath.Dir(program)
 	cmd := exec.Command("go", "install", "github.com/nektos/act@"+actVersion)
-	cmd.Env = append(slices.Clone(environment), "GOBIN="+dir, "CGO_ENABLED=0")
+	cmd.Env = append(slices.Clone(environment), "GOBIN="+dir, "CGO_ENABLED=0", "GOGC=400")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build act: %w\n%s", err, out)
 	}

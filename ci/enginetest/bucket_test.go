@@ -77,7 +77,7 @@ func installed(t *testing.T, program string) string {
 	require.NoError(t, err)
 	bin := filepath.Join(cache, "millrace-enginetest")
 	install := exec.CommandContext(t.Context(), "go", "install", program)
-	install.Env = append(os.Environ(), "GOBIN="+bin)
+	install.Env = append(os.Environ(), "GOBIN="+bin, "GOGC=400")
 	text, err := install.CombinedOutput()
 	require.NoError(t, err, "%s", text)
 	name, _, _ := strings.Cut(path.Base(program), "@")

@@ -80,6 +80,7 @@ func (l Lint) Container(ctx context.Context, c *dagger.Client, src *dagger.Direc
 		return nil, err
 	}
 	return toolchain(c, image.GolangciLint).
+		WithEnvVariable("GOGC", "200"). // less of its time goes into collecting garbage, for up to half as much memory again
 		WithEnvVariable("GOLANGCI_LINT_CACHE", "/cache/golangci-lint").
 		WithMountedCache("/cache/golangci-lint", c.CacheVolume("millrace-golangci-lint")).
 		WithMountedDirectory(sourceDir, tree.Part(nil, untested)).
