@@ -7,6 +7,7 @@ import argparse
 import datetime
 import json
 import math
+import os
 import resource
 import sys
 from pathlib import Path
@@ -69,4 +70,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    STATUS = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # All is written. An orderly end also ends Arrow's threads, and on a busy machine one of them
+    # has been seen to abort the process.
+    os._exit(STATUS)  # pylint: disable=protected-access
