@@ -9,6 +9,8 @@ out=${MILLRACE_OUT:-/millrace/out}
 # How long a pod may take to be placed, and an image to be pulled: another than ours may have to be fetched from afar.
 patience=${MILLRACE_PATIENCE:-180}
 tried=90
+# It is asked for this often although it is watched: a connection may be dead without anybody having said so.
+every=${MILLRACE_ASK:-15}
 
 k() { kubectl --namespace "$ns" --request-timeout=30s "$@"; }
 remove() { k delete pod "$1" --ignore-not-found --wait=false --grace-period=1 >/dev/null 2>&1; }
@@ -55,8 +57,7 @@ watch
 began=$(date +%s) asked=$(date +%s) status='' started='' waited='' failures=0
 while :; do
     now=$(date +%s)
-    # It is asked for all the same, though seldom: a connection may be dead without anybody having said so.
-    if kill -0 "$watcher" 2>/dev/null && [ $((now - asked)) -lt 15 ]; then
+    if kill -0 "$watcher" 2>/dev/null && [ $((now - asked)) -lt "$every" ]; then
         news=$(grep '^[AMD].*|\.$' $seen | tail -n 1)
         status=${news:-$status}
     elif news=$(k get pod "$pod" -o "jsonpath=$(fields '')" 2>$out/get.txt); then

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Stands in for kubectl: a pod that waits for 1 s, runs for 3, and then ends as $END says. What is asked is noted in calls.
+# Stands in for kubectl: a pod that waits for 1 s, runs for 7, and then ends as $END says. What is asked is noted in calls.
 cd "$(dirname "$0")" || exit
 echo "$*" >>calls
 age=$(($(date +%s) - $(cat began)))
@@ -23,7 +23,7 @@ case "$*" in
         echo 'ERROR|||||.'
         exec sleep 60 ;;
     esac
-    sleep 3
+    sleep 7
     case $END in
     done) echo 'MODIFIED||Succeeded|0|||.' ;;
     deleted) echo 'DELETED||Running||2026-01-02T03:04:05Z||.' ;;
@@ -33,7 +33,7 @@ case "$*" in
 *"-o jsonpath="*)
     if [ "$age" -lt 1 ]; then
         echo '|Pending|||ContainerCreating|.'
-    elif [ "$age" -lt 4 ]; then
+    elif [ "$age" -lt 8 ]; then
         echo '|Running||2026-01-02T03:04:05Z||.'
     elif [ "$END" = deleted ]; then
         echo 'Error from server (NotFound): pods "task" not found' >&2
