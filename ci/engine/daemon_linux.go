@@ -30,7 +30,8 @@ const (
 	stopTimeout  = 30 * time.Second
 
 	// CacheBound bounds, in bytes, the engine's cache; least recently used entries go first. The images in the registry come on top.
-	CacheBound = 30 << 30
+	// It is no larger because the engine reads the books of all entries when it starts, and for each one that it removes.
+	CacheBound = 20 << 30
 )
 
 //go:embed daemon_linux.go network_linux.go mirror.go
@@ -204,11 +205,14 @@ func (e *Embedded) Daemon() error {
 		return err
 	}
 	defer mirror.Close()
+	defer func() { _ = restoreNetwork(e.Runtime) }()
+	if err := network.open(); err != nil {
+		return err
+	}
 	engine, err := e.startEngine(network, mirror.address)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = restoreNetwork(e.Runtime) }()
 	defer endChild(engine, stopTimeout)
 	if err := e.awaitSocket(ctx, engine); err != nil {
 		return err
@@ -341,8 +345,16 @@ func (e *Embedded) startEngine(network Network, mirror string) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
+	plugins, err := network.plugins()
+	if err != nil {
+		return nil, err
+	}
+	networkConfig := e.path("network.conflist")
+	if err := os.WriteFile(networkConfig, plugins, 0o644); err != nil {
+		return nil, err
+	}
 	config := e.path("engine.toml")
-	if err := os.WriteFile(config, []byte(engineConfig(mirror)), 0o644); err != nil {
+	if err := os.WriteFile(config, []byte(engineConfig(mirror, networkConfig, cni)), 0o644); err != nil {
 		return nil, err
 	}
 	runc, err := exec.LookPath("runc")
@@ -364,7 +376,7 @@ func (e *Embedded) startEngine(network Network, mirror string) (*child, error) {
 	}
 	cmd := exec.Command("/proc/self/exe", "engine", StageCommand, e.Runtime, e.path("scratch"), "--", filepath.Join(bin, "engine"),
 		"--config", config, "--root", e.path("state"), "--addr", "unix://"+e.socketPath(),
-		"--network-name", network.Name, "--network-cidr", network.CIDR, "--oci-cni-binary-dir", cni)
+		"--network-name", network.Name, "--network-cidr", network.CIDR)
 	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(),
 		"MILLRACE_ENGINE_RUNC="+runc,
@@ -382,8 +394,9 @@ func (e *Embedded) startEngine(network Network, mirror string) (*child, error) {
 	return e.startChild("engine", cmd)
 }
 
-// engineConfig sends every pull from Docker Hub through the mirror, and bounds the cache.
-func engineConfig(mirror string) string {
+// engineConfig sends every pull from Docker Hub through the mirror, says how containers get their network, and bounds the cache.
+// The pool of networks is as small as can be: it is for containers without a host name, of which the engine has none.
+func engineConfig(mirror, network, plugins string) string {
 	return fmt.Sprintf(`[registry."docker.io"]
   mirrors = [%[1]q]
 [registry.%[1]q]
@@ -393,7 +406,10 @@ func engineConfig(mirror string) string {
   maxUsedSpace = %[2]d
   reservedSpace = %[3]d
   minFreeSpace = %[4]d
-`, mirror, int64(CacheBound), int64(CacheBound/4), int64(2<<30))
+  cniConfigPath = %[5]q
+  cniBinaryPath = %[6]q
+  cniPoolSize = 1
+`, mirror, int64(CacheBound), int64(CacheBound/4), int64(2<<30), network, plugins)
 }
 
 // linkCNI gathers the network plugins in one folder, where the engine looks for them.
@@ -405,7 +421,7 @@ func (e *Embedded) linkCNI(bin string) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	for _, name := range []string{"bridge", "loopback", "firewall", "host-local"} {
+	for _, name := range []string{"bridge", "loopback", "host-local"} {
 		if err := os.Symlink("/usr/lib/cni/"+name, filepath.Join(dir, name)); err != nil {
 			return "", err
 		}

@@ -10,9 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -24,8 +22,28 @@ type Network struct {
 	CIDR string `json:"cidr"`
 	// Forward is the host's net.ipv4.ip_forward as it was.
 	Forward string `json:"forward"`
-	// Chains are the firewall's chains as they were, as table/chain.
-	Chains []string `json:"chains"`
+	// Rules are those of the firewall that have to do with forwarding, as they were, in iptables' own words.
+	Rules []string `json:"rules"`
+}
+
+// bridge is the name of the network's interface. The engine makes it of the name that it gets.
+func (n Network) bridge() string { return n.Name + "0" }
+
+// rules are the firewall's for the whole network: its containers reach out, with the host's address, and get answers. Each is
+// what iptables takes behind -I, -C and -D. They are here once, and not made by the network plugins, which have some of their
+// own for each container: of a container's start, those took more of the processor than all the rest of its network.
+func (n Network) rules() []rule {
+	return []rule{
+		{"nat", []string{"POSTROUTING", "-s", n.CIDR, "!", "-d", n.CIDR, "-m", "comment", "--comment", n.Name, "-j", "MASQUERADE"}},
+		{"filter", []string{"FORWARD", "-s", n.CIDR, "-m", "comment", "--comment", n.Name, "-j", "ACCEPT"}},
+		{"filter", []string{"FORWARD", "-d", n.CIDR, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-m", "comment", "--comment", n.Name, "-j", "ACCEPT"}},
+	}
+}
+
+// rule is one of the firewall's: its table, and the rest in iptables' words.
+type rule struct {
+	table string
+	words []string
 }
 
 const ipForward = "/proc/sys/net/ipv4/ip_forward"
@@ -40,12 +58,12 @@ func recordNetwork(dir string) (Network, error) {
 	if err != nil {
 		return Network{}, err
 	}
-	chains, err := firewallChains()
+	rules, err := forwardingRules()
 	if err != nil {
 		return Network{}, err
 	}
 	// The name of an interface has at most 15 characters.
-	n := Network{Name: "millrace-" + filepath.Base(dir)[:4], CIDR: cidr, Forward: strings.TrimSpace(string(forward)), Chains: chains}
+	n := Network{Name: "millrace-" + filepath.Base(dir)[:4], CIDR: cidr, Forward: strings.TrimSpace(string(forward)), Rules: rules}
 	if err := n.inherit(dir); err != nil {
 		return Network{}, err
 	}
@@ -67,7 +85,7 @@ func (n *Network) inherit(dir string) error {
 		}
 		// One that has gone meanwhile, or can't be read, has nothing to say.
 		if other, err := readNetwork(record); err == nil {
-			n.Forward, n.Chains = other.Forward, other.Chains
+			n.Forward, n.Rules = other.Forward, other.Rules
 			return nil
 		}
 	}
@@ -116,25 +134,52 @@ func freeNetwork() (string, error) {
 	return "", errors.New("no private address range is free for the engine's containers: 10.88.0.0/16 to 10.127.0.0/16 are all in use")
 }
 
-// firewallChains lists the chains of the tables that the network plugins write to.
-func firewallChains() ([]string, error) {
-	var chains []string
-	for _, table := range []string{"nat", "filter"} {
-		out, err := exec.Command("iptables", "--wait", "-t", table, "-S").CombinedOutput()
+// forwardingRules lists the rules of the firewall that have to do with forwarding.
+func forwardingRules() ([]string, error) {
+	var rules []string
+	for _, chain := range []string{"nat/POSTROUTING", "filter/FORWARD"} {
+		table, name, _ := strings.Cut(chain, "/")
+		out, err := exec.Command("iptables", "--wait", "-t", table, "-S", name).CombinedOutput()
 		if err != nil {
-			return nil, fmt.Errorf("list the firewall's %s table: %w\n%s", table, err, lastLines(out, 3))
+			return nil, fmt.Errorf("list the firewall's rules of %s: %w\n%s", chain, err, lastLines(out, 3))
 		}
 		for line := range strings.Lines(string(out)) {
-			if name, ok := strings.CutPrefix(strings.TrimSpace(line), "-N "); ok {
-				chains = append(chains, table+"/"+name)
+			if line = strings.TrimSpace(line); strings.HasPrefix(line, "-A ") {
+				rules = append(rules, table+" "+line)
 			}
 		}
 	}
-	return chains, nil
+	return rules, nil
+}
+
+// open lets the network's containers through the firewall.
+func (n Network) open() error {
+	for _, r := range n.rules() {
+		if out, err := r.iptables("-I").CombinedOutput(); err != nil {
+			return fmt.Errorf("let containers through the firewall: iptables -t %s -I %s: %w\n%s", r.table, strings.Join(r.words, " "), err, lastLines(out, 3))
+		}
+	}
+	return nil
+}
+
+// close takes the network's rules out of the firewall.
+func (n Network) close() error {
+	for _, r := range n.rules() {
+		for r.iptables("-C").Run() == nil {
+			if out, err := r.iptables("-D").CombinedOutput(); err != nil {
+				return fmt.Errorf("restore the firewall: iptables -t %s -D %s: %w\n%s", r.table, strings.Join(r.words, " "), err, lastLines(out, 3))
+			}
+		}
+	}
+	return nil
+}
+
+func (r rule) iptables(action string) *exec.Cmd {
+	return exec.Command("iptables", append([]string{"--wait", "-t", r.table, action}, r.words...)...)
 }
 
 // restoreNetwork puts the host's network back to what the record in dir says, and removes the record.
-// Only what the engine made is touched: its bridge, and what the firewall has for addresses of its network.
+// Only what the engine made is touched: its bridge, and the firewall's rules for its network.
 func restoreNetwork(dir string) error {
 	record := filepath.Join(dir, networkRecord)
 	before, err := readNetwork(record)
@@ -144,17 +189,21 @@ func restoreNetwork(dir string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := net.InterfaceByName(before.Name + "0"); err == nil {
-		if out, err := exec.Command("ip", "link", "delete", before.Name+"0").CombinedOutput(); err != nil {
+	if _, err := net.InterfaceByName(before.bridge()); err == nil {
+		if out, err := exec.Command("ip", "link", "delete", before.bridge()).CombinedOutput(); err != nil {
 			return fmt.Errorf("remove the engine's bridge: %w\n%s", err, lastLines(out, 3))
 		}
 	}
-	inUse, err := restoreFirewall(before)
+	if err := before.close(); err != nil {
+		return err
+	}
+	rules, err := forwardingRules()
 	if err != nil {
 		return err
 	}
-	// Another engine may have come to rely on it.
-	if now, err := os.ReadFile(ipForward); err == nil && !inUse && strings.TrimSpace(string(now)) != before.Forward {
+	// Who has come since, another engine or a container runtime, relies on what is forwarded.
+	relied := slices.ContainsFunc(rules, func(r string) bool { return !slices.Contains(before.Rules, r) })
+	if now, err := os.ReadFile(ipForward); err == nil && !relied && strings.TrimSpace(string(now)) != before.Forward {
 		if err := os.WriteFile(ipForward, []byte(before.Forward), 0o644); err != nil {
 			return fmt.Errorf("restore net.ipv4.ip_forward: %w", err)
 		}
@@ -162,134 +211,41 @@ func restoreNetwork(dir string) error {
 	return os.Remove(record)
 }
 
-// restoreFirewall removes the rules for addresses of the engine's network with the chains that they lead to, and the
-// chains that the network plugins share, if they were not there before and nobody else has rules in them.
-// It reports whether somebody has.
-func restoreFirewall(before Network) (inUse bool, err error) {
-	cidr, err := netip.ParsePrefix(before.CIDR)
+// plugins is the configuration of the network, as the plugins of the Container Network Interface read it: a bridge, and the
+// engine's own plugin that has containers known by their names. It is the engine's usual one but for the firewall.
+func (n Network) plugins() ([]byte, error) {
+	bridge := map[string]any{
+		"type": "bridge", "bridge": n.bridge(), "isDefaultGateway": true, "hairpinMode": true,
+		"ipam": map[string]any{"type": "host-local", "ranges": [][]map[string]string{{{"subnet": n.CIDR}}}},
+	}
+	if mtu := outwardMTU(); mtu > 0 {
+		bridge["mtu"] = mtu
+	}
+	folder := filepath.Join("/var/run/containers/cni/dnsname", n.Name)
+	return json.Marshal(map[string]any{
+		"cniVersion": "0.4.0", "name": n.Name,
+		"plugins": []any{bridge, map[string]any{
+			"type": "dnsname", "domainName": n.Name + ".local",
+			// Where the engine keeps them for its name server.
+			"pidfile": filepath.Join(folder, "pidfile"), "hosts": filepath.Join(folder, "addnhosts"), "lockfile": filepath.Join(folder, "lock"),
+			"capabilities": map[string]bool{"aliases": true},
+		}},
+	})
+}
+
+// outwardMTU is the largest packet, in bytes, that the interface of the host's default route takes; 0 if it has none.
+func outwardMTU() int {
+	routes, err := os.ReadFile("/proc/net/route")
 	if err != nil {
-		return false, fmt.Errorf("read the record of the network: %w", err)
+		return 0
 	}
-	for table, chain := range map[string]string{"nat": "POSTROUTING", "filter": sharedChain} {
-		rules, err := listRules(table)
-		if err != nil {
-			return false, err
-		}
-		targets := map[string]bool{}
-		for _, r := range slices.Backward(rules) { // deleting a rule changes the numbers of those behind it
-			if r.chain != chain || !r.concerns(cidr) {
-				continue
-			}
-			if err := iptables("-t", table, "-D", r.chain, strconv.Itoa(r.number)); err != nil {
-				return false, err
-			}
-			if strings.HasPrefix(r.target, "CNI-") {
-				targets[r.target] = true
-			}
-		}
-		for name := range targets {
-			if err := removeChain(table, name); err != nil {
-				return false, err
+	for line := range strings.Lines(string(routes)) {
+		// Interface, destination, gateway, flags, three counters, mask.
+		if words := strings.Fields(line); len(words) > 7 && words[1] == "00000000" && words[7] == "00000000" {
+			if i, err := net.InterfaceByName(words[0]); err == nil {
+				return i.MTU
 			}
 		}
 	}
-	return removeShared(before.Chains)
+	return 0
 }
-
-// The chains of the filter table that all networks of the plugins share: one that accepts, and one for the host's administrator.
-const sharedChain, adminChain = "CNI-FORWARD", "CNI-ADMIN"
-
-func removeShared(before []string) (inUse bool, err error) {
-	chains, err := firewallChains()
-	if err != nil || !slices.Contains(chains, "filter/"+sharedChain) {
-		return false, err
-	}
-	rules, err := listRules("filter")
-	if err != nil {
-		return false, err
-	}
-	for _, r := range rules {
-		if r.chain == adminChain || r.chain == sharedChain && r.target != adminChain {
-			return true, nil
-		}
-	}
-	if slices.Contains(before, "filter/"+sharedChain) {
-		return false, nil
-	}
-	for _, r := range slices.Backward(rules) {
-		if r.target == sharedChain {
-			if err := iptables("-t", "filter", "-D", r.chain, strconv.Itoa(r.number)); err != nil {
-				return false, err
-			}
-		}
-	}
-	if err := removeChain("filter", sharedChain); err != nil {
-		return false, err
-	}
-	return false, removeChain("filter", adminChain)
-}
-
-func removeChain(table, name string) error {
-	if err := iptables("-t", table, "-F", name); err != nil {
-		return err
-	}
-	return iptables("-t", table, "-X", name)
-}
-
-func iptables(args ...string) error {
-	if out, err := exec.Command("iptables", append([]string{"--wait"}, args...)...).CombinedOutput(); err != nil {
-		return fmt.Errorf("restore the firewall: iptables %s: %w\n%s", strings.Join(args, " "), err, lastLines(out, 3))
-	}
-	return nil
-}
-
-func listRules(table string) ([]rule, error) {
-	out, err := exec.Command("iptables", "--wait", "-t", table, "-S").Output()
-	if err != nil {
-		return nil, fmt.Errorf("list the firewall's %s table: %w", table, err)
-	}
-	return parseRules(string(out)), nil
-}
-
-// rule is what matters here of a rule of the firewall.
-type rule struct {
-	chain string
-	// number is the rule's place in its chain, from 1, as iptables -D takes it.
-	number int
-	// addresses are those that it matches; target is where it jumps to.
-	addresses []netip.Prefix
-	target    string
-}
-
-func (r rule) concerns(network netip.Prefix) bool {
-	return slices.ContainsFunc(r.addresses, func(a netip.Prefix) bool { return network.Contains(a.Addr()) && a.Bits() >= network.Bits() })
-}
-
-// parseRules reads what iptables -S prints. A comment is in quotes, and may hold any word.
-func parseRules(listing string) []rule {
-	var rules []rule
-	count := map[string]int{}
-	for line := range strings.Lines(listing) {
-		words := strings.Fields(quoted.ReplaceAllString(line, "comment"))
-		if len(words) < 2 || words[0] != "-A" {
-			continue
-		}
-		r := rule{chain: words[1]}
-		count[r.chain]++
-		r.number = count[r.chain]
-		for i, word := range words[:len(words)-1] {
-			switch word {
-			case "-s", "-d":
-				if p, err := netip.ParsePrefix(words[i+1]); err == nil {
-					r.addresses = append(r.addresses, p)
-				}
-			case "-j", "-g":
-				r.target = words[i+1]
-			}
-		}
-		rules = append(rules, r)
-	}
-	return rules
-}
-
-var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
