@@ -32,6 +32,8 @@ func smokeScript(t *testing.T, checks string) string {
 
 func smokeChecks(t *testing.T, out string) (all []kube.SmokeCheck) {
 	t.Helper()
+	out, whole := strings.CutSuffix(out, "-----END CHECKS-----\n")
+	require.True(t, whole, out)
 	for line := range strings.Lines(out) {
 		var c kube.SmokeCheck
 		require.NoError(t, json.Unmarshal([]byte(line), &c))

@@ -205,7 +205,7 @@ func (s Smoke) ask(ctx context.Context, c *dagger.Client, cluster Cluster, group
 	done, err := Task{
 		Name: smokeTask, Namespace: s.Namespace, Image: image.Python(""), Argv: []string{"python", "-u", "/millrace/smoke.py", "/millrace/checks.json"},
 		Files: map[string]string{"smoke.py": smokeScript, "checks.json": string(text)}, Secrets: secrets,
-		Timeout: longest + time.Minute, Memory: "128Mi",
+		Timeout: longest + time.Minute, Memory: "128Mi", LogEnd: "-----END CHECKS-----",
 	}.Run(ctx, c, cluster)
 	if err != nil {
 		return nil, err

@@ -132,6 +132,7 @@ def main():
         up = up or result["passed"]
         result["tries"] = tries
         print(json.dumps(result), flush=True)
+    print("-----END CHECKS-----", flush=True)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,8 @@ type Task struct {
 	User int
 	// Timeout of the command; 5 minutes by default.
 	Timeout time.Duration
+	// LogEnd is the line that the log of a command ends with whose exit code is 0: it is read until it is whole.
+	LogEnd string
 	// CPU and Memory are the limits; "1" and 512Mi by default.
 	CPU, Memory string
 }
@@ -86,10 +88,10 @@ func (t Task) Run(ctx context.Context, c *dagger.Client, cluster Cluster) (TaskR
 		WithNewFile("/millrace/task.sh", taskScript).
 		WithNewFile("/millrace/pod.json", pod).
 		WithDirectory(taskOut, c.Directory())
-	argv := []string{"sh", "/millrace/task.sh", t.Namespace, name, strconv.Itoa(int(t.Timeout.Seconds())), ""}
+	argv := []string{"sh", "/millrace/task.sh", t.Namespace, name, strconv.Itoa(int(t.Timeout.Seconds())), "", t.LogEnd}
 	if t.Bundle != nil {
 		ctr = ctr.WithMountedFile("/millrace/bundle", t.Bundle)
-		argv[len(argv)-1] = "/millrace/bundle"
+		argv[5] = "/millrace/bundle"
 	}
 	done, err := step.Exec(ctx, ctr, taskOut, "task", argv)
 	if err != nil {

@@ -1,10 +1,11 @@
 # Runs a pod to its end and keeps what it said.
 #
-#   task.sh NAMESPACE POD SECONDS [BUNDLE]
+#   task.sh NAMESPACE POD SECONDS BUNDLE LAST
 #
 # Leaves in /millrace/out: state (refused, stuck, gone, late or done), create.txt, pod.json and log.txt. BUNDLE is a file
-# that is sent into the running pod, to the standard input of its receiver.
-ns=$1 pod=$2 seconds=$3 bundle=$4
+# that is sent into the running pod, to the standard input of its receiver; LAST is the line that its log ends with where
+# all is well. Both may be empty.
+ns=$1 pod=$2 seconds=$3 bundle=$4 last=$5
 out=${MILLRACE_OUT:-/millrace/out}
 # How long a pod may take to be placed, and an image to be pulled: another than ours may have to be fetched from afar.
 patience=${MILLRACE_PATIENCE:-180}
@@ -14,6 +15,7 @@ every=${MILLRACE_ASK:-15}
 
 k() { kubectl --namespace "$ns" --request-timeout=30s "$@"; }
 remove() { k delete pod "$1" --ignore-not-found --wait=false --grace-period=1 >/dev/null 2>&1; }
+whole() { [ -z "$last" ] || [ "$code" != 0 ] || tail -n 1 $out/log.txt | grep -qxF -e "$last"; }
 end() {
     [ -n "$watcher" ] && kill "$watcher" 2>/dev/null
     for _ in 1 2 3; do
@@ -21,7 +23,12 @@ end() {
         grep -q NotFound $out/errors.txt && break
         sleep 1
     done
-    k logs "$pod" -c task >$out/log.txt 2>>$out/errors.txt
+    # A node under load may write the end of a log a moment after the end of its container, and a connection may break.
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        k logs "$pod" -c task >$out/log.txt 2>>$out/errors.txt && whole && break
+        [ "$1" = done ] || break
+        sleep 0.5
+    done
     rm -f $seen
     printf %s "$1" >$out/state
     exit 0

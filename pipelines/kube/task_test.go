@@ -15,22 +15,25 @@ func TestTaskScript(t *testing.T) {
 	t.Parallel()
 	kubectl, err := os.ReadFile("testdata/kubectl.sh")
 	require.NoError(t, err)
-	for name, test := range map[string]struct{ watch, end, state string }{
-		"watched":                        {"allowed", "done", "done"},
-		"watched, and deleted by others": {"allowed", "deleted", "gone"},
-		"watched, and taken from a node": {"allowed", "drained", "gone"},
-		"not allowed to watch":           {"forbidden", "done", "done"},
-		"not allowed, and deleted":       {"forbidden", "deleted", "gone"},
-		"a watch that is closed":         {"closed", "done", "done"},
-		"a watch with an error":          {"broken", "done", "done"},
-		"a watch that says nothing":      {"dumb", "done", "done"},
+	for name, test := range map[string]struct{ watch, end, state, log string }{
+		"watched":                        {"allowed", "done", "done", ""},
+		"watched, and deleted by others": {"allowed", "deleted", "gone", ""},
+		"watched, and taken from a node": {"allowed", "drained", "gone", ""},
+		"not allowed to watch":           {"forbidden", "done", "done", ""},
+		"not allowed, and deleted":       {"forbidden", "deleted", "gone", ""},
+		"a watch that is closed":         {"closed", "done", "done", ""},
+		"a watch with an error":          {"broken", "done", "done", ""},
+		"a watch that says nothing":      {"dumb", "done", "done", ""},
+		"a log that comes late":          {"closed", "done", "done", "late"},
+		"a log that breaks off":          {"closed", "done", "done", "cut"},
+		"a log that never comes whole":   {"closed", "done", "done", "never"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir, out := t.TempDir(), t.TempDir()
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "kubectl"), kubectl, 0o755))
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "began"), []byte("0"), 0o600))
-			cmd := exec.CommandContext(t.Context(), "sh", "task.sh", "default", "task", "30", "")
+			cmd := exec.CommandContext(t.Context(), "sh", "task.sh", "default", "task", "30", "", "what it printed")
 			// With a watch that says nothing, asking is what tells that the pod has started.
 			ask, patience := "6", "5"
 			switch test.watch {
@@ -39,7 +42,7 @@ func TestTaskScript(t *testing.T) {
 			case "allowed":
 				ask = "60"
 			}
-			cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "WATCH="+test.watch, "END="+test.end, "MILLRACE_OUT="+out, "MILLRACE_ASK="+ask, "MILLRACE_PATIENCE="+patience)
+			cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "WATCH="+test.watch, "END="+test.end, "LOG="+test.log, "MILLRACE_OUT="+out, "MILLRACE_ASK="+ask, "MILLRACE_PATIENCE="+patience)
 			said, err := cmd.CombinedOutput()
 			require.NoError(t, err, string(said))
 			require.Empty(t, string(said))
@@ -48,7 +51,11 @@ func TestTaskScript(t *testing.T) {
 			require.Equal(t, test.state, string(state))
 			log, err := os.ReadFile(filepath.Join(out, "log.txt"))
 			require.NoError(t, err)
-			require.Equal(t, "what it printed\n", string(log))
+			whole := "first\nwhat it printed\n"
+			if test.log == "never" {
+				whole = "first\nwhat it "
+			}
+			require.Equal(t, whole, string(log))
 			calls, err := os.ReadFile(filepath.Join(dir, "calls"))
 			require.NoError(t, err)
 			lines := strings.Split(strings.TrimSpace(string(calls)), "\n")

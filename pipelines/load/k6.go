@@ -91,7 +91,7 @@ func (s shot) fire(ctx context.Context, c *dagger.Client) (map[string]yield, err
 	if s.namespace != "" {
 		done, err := kube.Task{
 			Name: "millrace-load", Namespace: s.namespace, Image: image.K6, Argv: argv, Files: files, Env: s.env, User: 12345,
-			Timeout: s.timeout, CPU: "2", Memory: "1Gi",
+			Timeout: s.timeout, LogEnd: endResults, CPU: "2", Memory: "1Gi",
 		}.Run(ctx, c, s.cluster)
 		switch {
 		case err != nil:

@@ -44,6 +44,7 @@ func (p Prometheus) ask(ctx context.Context, c *dagger.Client, cluster kube.Clus
 		Name: "millrace-load", Namespace: namespace, Image: image.Python(""), Memory: "128Mi",
 		Argv:  []string{"python", "/millrace/prometheus.py", "/millrace/queries.json"},
 		Files: map[string]string{"prometheus.py": prometheusScript, "queries.json": string(text)}, Timeout: 2 * time.Minute,
+		LogEnd: "-----END ANSWERS-----",
 	}.Run(ctx, c, cluster)
 	if err != nil {
 		return nil, fmt.Errorf("ask Prometheus: %w", err)

@@ -19,3 +19,4 @@ for query in plan["queries"]:
     except OSError as error:
         body, broken = "", str(getattr(error, "reason", error))
     print(json.dumps({"query": query, "body": body, "broken": broken}), flush=True)
+print("-----END ANSWERS-----", flush=True)
