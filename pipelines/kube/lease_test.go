@@ -60,6 +60,6 @@ func TestLeaseManifest(t *testing.T) {
 // Whoever waits is told for how long at most.
 func TestPatienceIsSaid(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, "waiting for up to 10m00s for that run to end, or 40s if it is dead; --wait TIME changes that", untilFree(10*time.Minute))
-	require.Equal(t, "looking for up to 40s whether that run is alive; --wait TIME waits for its end", untilFree(0))
+	require.Equal(t, "waiting for up to 10m00s for that run to end, or 1m00s if it is dead; --wait TIME changes that", untilFree(10*time.Minute))
+	require.Equal(t, "looking for up to 1m00s whether that run is alive; --wait TIME waits for its end", untilFree(0))
 }

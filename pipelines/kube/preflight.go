@@ -105,10 +105,11 @@ func (r *release) underLease(ctx context.Context, found surroundings, next *foll
 
 // untilFree says for how long a lease that somebody else has is waited for.
 func untilFree(wait time.Duration) string {
+	dead := report.FormatSeconds(leaseDuration.Seconds())
 	if wait <= 0 {
-		return fmt.Sprintf("looking for up to %s whether that run is alive; --wait TIME waits for its end", leaseDuration)
+		return fmt.Sprintf("looking for up to %s whether that run is alive; --wait TIME waits for its end", dead)
 	}
-	return fmt.Sprintf("waiting for up to %s for that run to end, or %s if it is dead; --wait TIME changes that", report.FormatSeconds(wait.Seconds()), leaseDuration)
+	return fmt.Sprintf("waiting for up to %s for that run to end, or %s if it is dead; --wait TIME changes that", report.FormatSeconds(wait.Seconds()), dead)
 }
 
 // over is when a run that was interrupted has to have undone what it did.
