@@ -14,7 +14,7 @@ const (
 	stopTimeout = 30 * time.Second
 
 	// CacheBound bounds, in bytes, the engine's cache.
-	CacheBound = 20 << 30
+	CacheBound = 30 << 30
 
 	DaemonCommand = "daemon"
 	StageCommand  = "stage"
