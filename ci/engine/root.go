@@ -83,28 +83,18 @@ func (e *Embedded) makeRoot(ctx context.Context, r debianRoot) (string, error) {
 	return target, os.Rename(part, target)
 }
 
-// sdkParts are what the image that Go modules are built in is made of: nothing where the image is there.
-type sdkParts struct {
-	// root is a tar file of Debian, toolchain a folder with Go.
-	root, toolchain string
-}
-
-func (e *Embedded) getSDKParts(ctx context.Context) (parts sdkParts, err error) {
-	dir, err := e.sdkDir()
-	if err != nil || exists(dir) {
-		return sdkParts{}, err
-	}
-	if parts.root, err = e.makeRoot(ctx, sdkRoot); err != nil {
-		return sdkParts{}, err
-	}
-	parts.toolchain, err = e.toolchain(ctx)
-	return parts, err
-}
-
 // makeSDK makes the container image that Go modules are generated and built in, where the engine looks for it.
-func (e *Embedded) makeSDK(parts sdkParts) error {
+func (e *Embedded) makeSDK(ctx context.Context) error {
 	dir, err := e.sdkDir()
 	if err != nil || exists(dir) {
+		return err
+	}
+	root, err := e.makeRoot(ctx, sdkRoot)
+	if err != nil {
+		return err
+	}
+	toolchain, err := e.toolchain(ctx)
+	if err != nil {
 		return err
 	}
 	cli, err := e.CLI()
@@ -116,7 +106,7 @@ func (e *Embedded) makeSDK(parts sdkParts) error {
 	err = func() error {
 		goLayer := e.path("tmp", "sdk-go.tar")
 		if err := writeTar(goLayer, []treeCopy{
-			{from: parts.toolchain, to: "usr/local/go"},
+			{from: toolchain, to: "usr/local/go"},
 			{from: filepath.Join(filepath.Dir(cli), "codegen"), to: "usr/local/bin/codegen"},
 			{to: "go/pkg/mod"},
 			{to: "root/.cache/go-build"},
@@ -125,7 +115,7 @@ func (e *Embedded) makeSDK(parts sdkParts) error {
 		}
 		img, err := imageOf(v1.Config{
 			Env: []string{"PATH=/go/bin:/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOPATH=/go"},
-		}, parts.root, goLayer)
+		}, root, goLayer)
 		if err != nil {
 			return err
 		}
