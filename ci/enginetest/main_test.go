@@ -76,12 +76,12 @@ func needsEngine(t *testing.T) {
 }
 
 // enough is what the tests take on a machine where everything has to be made first.
-const enough = 75 * time.Minute
+const enough = 100 * time.Minute
 
 func withEngine(run func() int) (status int, err error) {
 	timeout := flag.Lookup("test.timeout").Value.(flag.Getter).Get().(time.Duration)
 	if all := flag.Lookup("test.run").Value.String() == ""; all && timeout > 0 && timeout < enough {
-		return 0, fmt.Errorf("the first run takes up to %s, and would be ended after %s: add -timeout 85m", enough, timeout)
+		return 0, fmt.Errorf("the first run takes up to %s, and would be ended after %s: add -timeout 110m", enough, timeout)
 	}
 	environment = slices.DeleteFunc(os.Environ(), func(variable string) bool {
 		name, _, _ := strings.Cut(variable, "=")
