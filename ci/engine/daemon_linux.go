@@ -31,7 +31,7 @@ const (
 
 	// CacheBound bounds, in bytes, the engine's cache; least recently used entries go first. The images in the registry come on top.
 	// It is no larger because the engine reads the books of all entries when it starts, and for each one that it removes; and no
-	// smaller because whoever works with models fills 20 GiB in an hour: one run of this project's tests does.
+	// smaller because one run of this project's tests fills 20 GiB.
 	CacheBound = 30 << 30
 )
 

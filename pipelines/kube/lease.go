@@ -14,7 +14,7 @@ const leaseName = "millrace-deploy"
 
 // The times of the lease. A holder gives up before others may take over, whatever the clocks of the two say: each
 // measures with its own clock how long nothing has happened. On a machine with ten times as much to do as it has processors for,
-// a renewal may take 20 s.
+// a renewal takes 10 s and more.
 const (
 	leaseDuration = 60 * time.Second
 	leaseRenewal  = 10 * time.Second

@@ -68,6 +68,9 @@ type Difference struct {
 //go:embed smoke.py
 var smokeScript string
 
+// endChecks is the last line that the script prints.
+const endChecks = "-----END CHECKS-----"
+
 // smokeTask is what the pods of smoke tests are called.
 const smokeTask = "millrace-smoke"
 
@@ -205,7 +208,7 @@ func (s Smoke) ask(ctx context.Context, c *dagger.Client, cluster Cluster, group
 	done, err := Task{
 		Name: smokeTask, Namespace: s.Namespace, Image: image.Python(""), Argv: []string{"python", "-u", "/millrace/smoke.py", "/millrace/checks.json"},
 		Files: map[string]string{"smoke.py": smokeScript, "checks.json": string(text)}, Secrets: secrets,
-		Timeout: longest + time.Minute, Memory: "128Mi", LogEnd: "-----END CHECKS-----",
+		Timeout: longest + time.Minute, Memory: "128Mi", LogEnd: endChecks,
 	}.Run(ctx, c, cluster)
 	if err != nil {
 		return nil, err

@@ -56,3 +56,9 @@ func TestTitles(t *testing.T) {
 		require.Equal(t, want, title(check))
 	}
 }
+
+// What the script prints last is what its log is read for.
+func TestSmokeScriptPrintsItsEnd(t *testing.T) {
+	t.Parallel()
+	require.Contains(t, smokeScript, "print(\""+endChecks+"\", flush=True)\n")
+}

@@ -88,12 +88,13 @@ func (t Task) Run(ctx context.Context, c *dagger.Client, cluster Cluster) (TaskR
 		WithNewFile("/millrace/task.sh", taskScript).
 		WithNewFile("/millrace/pod.json", pod).
 		WithDirectory(taskOut, c.Directory())
-	argv := []string{"sh", "/millrace/task.sh", t.Namespace, name, strconv.Itoa(int(t.Timeout.Seconds())), "", t.LogEnd}
+	bundle := ""
 	if t.Bundle != nil {
-		ctr = ctr.WithMountedFile("/millrace/bundle", t.Bundle)
-		argv[5] = "/millrace/bundle"
+		bundle = "/millrace/bundle"
+		ctr = ctr.WithMountedFile(bundle, t.Bundle)
 	}
-	done, err := step.Exec(ctx, ctr, taskOut, "task", argv)
+	seconds := strconv.Itoa(int(t.Timeout.Seconds()))
+	done, err := step.Exec(ctx, ctr, taskOut, "task", []string{"sh", "/millrace/task.sh", t.Namespace, name, seconds, bundle, t.LogEnd})
 	if err != nil {
 		t.remove(ctx, tools, name)
 		return TaskResult{}, err

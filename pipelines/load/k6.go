@@ -175,8 +175,13 @@ const (
 func unpack(said string, targets []target) (map[string]yield, error) {
 	_, rest, found := strings.Cut(said, beginResults)
 	body, _, whole := strings.Cut(rest, endResults)
-	if !found || !whole {
-		return nil, fmt.Errorf("the results of k6 did not come whole: %s", cmp.Or(last(said), "it printed nothing"))
+	switch {
+	case found && !whole:
+		return nil, fmt.Errorf("the results of k6 did not come whole: its log breaks off after %d KiB of them: run it again", len(body)>>10)
+	case !found && strings.Contains(said, endResults):
+		return nil, errors.New("the results of k6 did not come whole: its log has their end alone, as where a node keeps no more of a pod: shorten the test, or have it send fewer requests")
+	case !found:
+		return nil, fmt.Errorf("k6 left no results: %s", cmp.Or(last(said), "it printed nothing"))
 	}
 	zipped, err := gzip.NewReader(base64.NewDecoder(base64.StdEncoding, strings.NewReader(strings.ReplaceAll(body, "\n", ""))))
 	if err != nil {

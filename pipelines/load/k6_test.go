@@ -58,8 +58,8 @@ func TestUnpack(t *testing.T) {
 	require.Equal(t, "thresholds crossed: http_req_duration: p(95)<1, and it was 62.05; http_req_failed: rate<0.01, and it was 0.5", reason)
 
 	for said, want := range map[string]string{
-		"":                  "did not come whole: it printed nothing",
-		"sh: k6: not found": "did not come whole: sh: k6: not found",
+		"":                  "left no results: it printed nothing",
+		"sh: k6: not found": "left no results: sh: k6: not found",
 		printed(t, map[string]string{"target/log.txt": "x"}): "k6 left no exit code",
 	} {
 		_, err := unpack(said, targets)
@@ -67,7 +67,16 @@ func TestUnpack(t *testing.T) {
 	}
 	cut := printed(t, map[string]string{"target/exit.txt": "0"})
 	_, err = unpack(cut[:len(cut)-40], targets)
-	require.Error(t, err)
+	require.EqualError(t, err, "the results of k6 did not come whole: its log breaks off after 0 KiB of them: run it again")
+	_, err = unpack(cut[len(beginResults):], targets)
+	require.ErrorContains(t, err, "its log has their end alone")
+}
+
+// What a script prints last is what its log is read for.
+func TestScriptsPrintTheirEnd(t *testing.T) {
+	t.Parallel()
+	require.Contains(t, k6Script, "echo \""+endResults+"\"\n")
+	require.Contains(t, prometheusScript, "print(\""+endAnswers+"\", flush=True)\n")
 }
 
 // The logs are k6 1.6.1's.

@@ -18,6 +18,9 @@ import (
 //go:embed prometheus.py
 var prometheusScript string
 
+// endAnswers is the last line that the script prints.
+const endAnswers = "-----END ANSWERS-----"
+
 // Prometheus is a server that has figures of both versions.
 type Prometheus struct {
 	// URL of the server as pods reach it.
@@ -44,7 +47,7 @@ func (p Prometheus) ask(ctx context.Context, c *dagger.Client, cluster kube.Clus
 		Name: "millrace-load", Namespace: namespace, Image: image.Python(""), Memory: "128Mi",
 		Argv:  []string{"python", "/millrace/prometheus.py", "/millrace/queries.json"},
 		Files: map[string]string{"prometheus.py": prometheusScript, "queries.json": string(text)}, Timeout: 2 * time.Minute,
-		LogEnd: "-----END ANSWERS-----",
+		LogEnd: endAnswers,
 	}.Run(ctx, c, cluster)
 	if err != nil {
 		return nil, fmt.Errorf("ask Prometheus: %w", err)

@@ -1,8 +1,11 @@
 #!/bin/sh
-# Stands in for kubectl: a pod that waits for 1 s, runs for 7, and then ends as $END says. What is asked is noted in calls.
+# Stands in for kubectl: a pod that waits for 1 s, runs for 7, or for 1 where $LOG says something of its log, and then ends as
+# $END says. What is asked is noted in calls.
 cd "$(dirname "$0")" || exit
 echo "$*" >>calls
 age=$(($(date +%s) - $(cat began)))
+runs=7
+[ -n "$LOG" ] && runs=1
 case "$*" in
 *"get pods -l"*) ;;
 *" create "*) date +%s >began ;;
@@ -23,7 +26,7 @@ case "$*" in
         echo 'ERROR|||||.'
         exec sleep 60 ;;
     esac
-    sleep 7
+    sleep $runs
     case $END in
     done) echo 'MODIFIED||Succeeded|0|||.' ;;
     deleted) echo 'DELETED||Running||2026-01-02T03:04:05Z||.' ;;
@@ -33,7 +36,7 @@ case "$*" in
 *"-o jsonpath="*)
     if [ "$age" -lt 1 ]; then
         echo '|Pending|||ContainerCreating|.'
-    elif [ "$age" -lt 8 ]; then
+    elif [ "$age" -le "$runs" ]; then
         echo '|Running||2026-01-02T03:04:05Z||.'
     elif [ "$END" = deleted ]; then
         echo 'Error from server (NotFound): pods "task" not found' >&2
