@@ -201,14 +201,18 @@ func restoreNetwork(dir string) error {
 	if err != nil {
 		return err
 	}
-	// Who has come since, another engine or a container runtime, relies on what is forwarded.
-	relied := slices.ContainsFunc(rules, func(r string) bool { return !slices.Contains(before.Rules, r) })
-	if now, err := os.ReadFile(ipForward); err == nil && !relied && strings.TrimSpace(string(now)) != before.Forward {
+	if now, err := os.ReadFile(ipForward); err == nil && !before.followed(rules) && strings.TrimSpace(string(now)) != before.Forward {
 		if err := os.WriteFile(ipForward, []byte(before.Forward), 0o644); err != nil {
 			return fmt.Errorf("restore net.ipv4.ip_forward: %w", err)
 		}
 	}
 	return os.Remove(record)
+}
+
+// followed reports whether anybody has come since, another engine or a container runtime, who relies on what is forwarded;
+// rules are the firewall's now, without those of this network.
+func (n Network) followed(rules []string) bool {
+	return slices.ContainsFunc(rules, func(r string) bool { return !slices.Contains(n.Rules, r) })
 }
 
 // plugins is the configuration of the network, as the plugins of the Container Network Interface read it: a bridge, and the

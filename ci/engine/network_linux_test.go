@@ -30,3 +30,13 @@ func TestTheSecondEngineKnowsTheHostBeforeTheFirst(t *testing.T) {
 	require.NoError(t, alone.inherit(second))
 	require.Equal(t, Network{Forward: "1"}, alone)
 }
+
+// Forwarding is left on where somebody has come to rely on it, and goes with the last.
+func TestForwardingGoesWithTheLast(t *testing.T) {
+	t.Parallel()
+	mine, theirs := "filter -A FORWARD -j MINE", "filter -A FORWARD -s 10.89.0.0/16 -j ACCEPT"
+	before := Network{Rules: []string{mine}}
+	require.True(t, before.followed([]string{theirs, mine}))
+	require.False(t, before.followed([]string{mine}))
+	require.False(t, before.followed(nil), "a rule that the host had is gone")
+}
