@@ -83,18 +83,28 @@ func (e *Embedded) makeRoot(ctx context.Context, r debianRoot) (string, error) {
 	return target, os.Rename(part, target)
 }
 
-// makeSDK makes the container image that Go modules are generated and built in, where the engine looks for it.
-func (e *Embedded) makeSDK(ctx context.Context) error {
+// sdkParts are what the image that Go modules are built in is made of: nothing where the image is there.
+type sdkParts struct {
+	// root is a tar file of Debian, toolchain a folder with Go.
+	root, toolchain string
+}
+
+func (e *Embedded) getSDKParts(ctx context.Context) (parts sdkParts, err error) {
 	dir, err := e.sdkDir()
 	if err != nil || exists(dir) {
-		return err
+		return sdkParts{}, err
 	}
-	root, err := e.makeRoot(ctx, sdkRoot)
-	if err != nil {
-		return err
+	if parts.root, err = e.makeRoot(ctx, sdkRoot); err != nil {
+		return sdkParts{}, err
 	}
-	toolchain, err := e.toolchain(ctx)
-	if err != nil {
+	parts.toolchain, err = e.toolchain(ctx)
+	return parts, err
+}
+
+// makeSDK makes the container image that Go modules are generated and built in, where the engine looks for it.
+func (e *Embedded) makeSDK(parts sdkParts) error {
+	dir, err := e.sdkDir()
+	if err != nil || exists(dir) {
 		return err
 	}
 	cli, err := e.CLI()
@@ -106,7 +116,7 @@ func (e *Embedded) makeSDK(ctx context.Context) error {
 	err = func() error {
 		goLayer := e.path("tmp", "sdk-go.tar")
 		if err := writeTar(goLayer, []treeCopy{
-			{from: toolchain, to: "usr/local/go"},
+			{from: parts.toolchain, to: "usr/local/go"},
 			{from: filepath.Join(filepath.Dir(cli), "codegen"), to: "usr/local/bin/codegen"},
 			{to: "go/pkg/mod"},
 			{to: "root/.cache/go-build"},
@@ -115,7 +125,7 @@ func (e *Embedded) makeSDK(ctx context.Context) error {
 		}
 		img, err := imageOf(v1.Config{
 			Env: []string{"PATH=/go/bin:/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOPATH=/go"},
-		}, root, goLayer)
+		}, parts.root, goLayer)
 		if err != nil {
 			return err
 		}

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/millrace-ci/millrace/ci/embedded"
 )
 
@@ -41,15 +43,27 @@ func (e *Embedded) setUp(ctx context.Context) error {
 	if err := os.MkdirAll(e.path("tmp"), 0o755); err != nil {
 		return err
 	}
-	if err := e.installPackages(ctx); err != nil {
+	// What is downloaded comes in beside what is compiled.
+	work, within := errgroup.WithContext(ctx)
+	var parts sdkParts
+	work.Go(func() (err error) {
+		if err = e.installPackages(ctx); err == nil { // whatever becomes of the rest: a package manager is not to be cut off
+			parts, err = e.getSDKParts(within)
+		}
+		return err
+	})
+	work.Go(func() error {
+		for _, m := range []embedded.Module{embedded.EngineModule, embedded.RegistryModule} {
+			if err := e.buildPrograms(within, m); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := work.Wait(); err != nil {
 		return err
 	}
-	for _, m := range []embedded.Module{embedded.EngineModule, embedded.RegistryModule} {
-		if err := e.buildPrograms(ctx, m); err != nil {
-			return err
-		}
-	}
-	return e.makeSDK(ctx)
+	return e.makeSDK(parts)
 }
 
 // missingPackages returns the Debian packages that are not installed.
