@@ -42,7 +42,12 @@ func BecomeSession() {
 		// Without the number it is not ended where it hangs, which is no reason not to begin.
 		_ = os.WriteFile(file, []byte(strconv.Itoa(os.Getpid())), 0o600)
 	}
-	err := becomeApart(cli, argv, os.Environ())
+	environment := os.Environ()
+	if os.Getenv("GOGC") == "" {
+		// A session begins with a small heap and many short-lived objects: with Go's default it spends much of its time on garbage.
+		environment = append(environment, "GOGC=400")
+	}
+	err := becomeApart(cli, argv, environment)
 	fmt.Fprintf(os.Stderr, "start %s: %v\n", cli, err)
 	os.Exit(1)
 }

@@ -39,6 +39,9 @@ func (k Cluster) Tools(ctx context.Context, c *dagger.Client) (*dagger.Container
 		return nil, err
 	}
 	tools := c.Container().From(image.KubeTools).
+		// A third of what kubectl does in its short life is collecting garbage: it begins with that when it has grown large.
+		WithEnvVariable("GOGC", "off").
+		WithEnvVariable("GOMEMLIMIT", "256MiB").
 		WithMountedSecret(kubeconfigPath, config).
 		WithEnvVariable("KUBECONFIG", kubeconfigPath).
 		WithEnvVariable("MILLRACE_NOW", time.Now().UTC().Format(time.RFC3339Nano))
