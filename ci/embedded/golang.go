@@ -41,9 +41,10 @@ func golangciLint(match []string) Recipe {
 			bin := base.
 				WithMountedCache("/go/pkg/mod", in.Client.CacheVolume("millrace-go-mod")).
 				WithMountedCache("/root/.cache/go-build", in.Client.CacheVolume("millrace-go-build")).
-				WithEnvVariable("CGO_ENABLED", "0").
 				WithEnvVariable("GOGC", CompilerGC).
-				WithExec([]string{"go", "install", "-trimpath", CompilerFlags, "-ldflags", "-s -w -X main.version=" + strings.TrimPrefix(version, "v"), "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@" + version}).
+				WithEnvVariable("GOMEMLIMIT", CompilerMemory).
+				// Compiled as the steps for Go compile, which then find the standard library in the cache that they share.
+				WithExec([]string{"go", "install", CompilerFlags, "-ldflags", "-s -w -X main.version=" + strings.TrimPrefix(version, "v"), "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@" + version}).
 				File("/go/bin/golangci-lint")
 			return base.WithFile("/usr/bin/golangci-lint", bin).WithDefaultArgs([]string{"golangci-lint"})
 		},

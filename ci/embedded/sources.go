@@ -63,8 +63,13 @@ func (m Module) Packages() []string {
 // CompilerFlags leave out what only a debugger reads and the linker would drop: it takes the compiler a fifth of its time.
 const CompilerFlags = "-gcflags=all=-dwarf=false"
 
-// CompilerGC is the GOGC of large builds.
-const CompilerGC = "400"
+// CompilerGC and CompilerMemory are the GOGC and the GOMEMLIMIT of large builds. With Go's defaults, a fifth of the compiler's
+// processor time goes into collecting garbage: so it collects what the largest packages leave alone, and grows no larger by that
+// than with the defaults.
+const (
+	CompilerGC     = "off"
+	CompilerMemory = "1GiB"
+)
 
 // LinkerFlags returns the value of go build's -ldflags for m.
 func (m Module) LinkerFlags() string {

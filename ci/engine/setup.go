@@ -3,7 +3,6 @@ package engine
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -193,9 +192,11 @@ func (e *Embedded) countPackages(ctx context.Context, src string, m embedded.Mod
 func goCommand(ctx context.Context, dir string, argv ...string) *exec.Cmd {
 	cmd := command(ctx, argv...)
 	cmd.Dir = dir
-	// A workspace or flags of the user's own modules must not leak into this build. With Go's default, a fifth of the compiler's
-	// processor time goes into collecting garbage.
-	cmd.Env = append(os.Environ(), "GOGC="+cmp.Or(os.Getenv("GOGC"), embedded.CompilerGC), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly -buildvcs=false", "GOOS=linux", "GOARCH=amd64")
+	// A workspace or flags of the user's own modules must not leak into this build.
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly -buildvcs=false", "GOOS=linux", "GOARCH=amd64")
+	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
+		cmd.Env = append(cmd.Env, "GOGC="+embedded.CompilerGC, "GOMEMLIMIT="+embedded.CompilerMemory)
+	}
 	return cmd
 }
 
