@@ -21,21 +21,22 @@ import (
 	"golang.org/x/mod/modfile"
 	gomodule "golang.org/x/mod/module"
 	"golang.org/x/mod/zip"
+
+	embeds "github.com/millrace-ci/millrace/ci/embedded"
+	"github.com/millrace-ci/millrace/pipelines/image"
 )
 
-// actVersion is the release of nektos/act that plays GitHub Actions.
-const actVersion = "v0.2.89"
-
-// act builds act, once.
-var act = sync.OnceValues(func() (string, error) {
-	dir := filepath.Dir(program)
-	cmd := exec.Command("go", "install", "github.com/nektos/act@"+actVersion)
-	cmd.Env = append(slices.Clone(environment), "GOBIN="+dir, "CGO_ENABLED=0", "GOGC=400")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build act: %w\n%s", err, out)
-	}
-	return filepath.Join(dir, "act"), nil
-})
+// act returns nektos/act, which plays GitHub Actions. It is the build of it on PyPI, pinned by a lock: to compile it takes minutes.
+func act(t *testing.T) string {
+	t.Helper()
+	lock, err := os.ReadFile("testdata/act.txt")
+	require.NoError(t, err)
+	ctr, err := image.Toolbox(t.Context(), client(t), "", string(lock))
+	require.NoError(t, err)
+	path, err := ctr.File("/opt/venv/bin/act").Export(t.Context(), filepath.Join(t.TempDir(), "act"))
+	require.NoError(t, err)
+	return path
+}
 
 // workflow is a run of a repository's workflow on this machine, as if it were GitHub's runner.
 type workflow struct {
@@ -71,14 +72,12 @@ func (w workflow) run(t *testing.T) hosted {
 	from := filepath.Join(repository, "examples", w.example, ".github")
 	require.NoError(t, os.CopyFS(filepath.Join(w.source, ".github"), os.DirFS(from)))
 	committed(t, w.source, "https://github.com/Acme/Scores.git")
-	binary, err := act()
-	require.NoError(t, err)
 	payload := filepath.Join(t.TempDir(), "event.json")
 	data, err := json.Marshal(w.payload)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(payload, data, 0o644))
 	argv := []string{
-		binary, w.event, "--eventpath", payload, "--platform", "ubuntu-latest=-self-hosted", "--actor", "ada",
+		act(t), w.event, "--eventpath", payload, "--platform", "ubuntu-latest=-self-hosted", "--actor", "ada",
 		"--workflows", filepath.Join(".github/workflows", w.file), "--no-cache-server", "--container-daemon-socket", "-", "--action-cache-path", t.TempDir(),
 	}
 	for name, value := range w.vars {
@@ -141,6 +140,20 @@ func (p *proxy) add(version string) ([]string, error) {
 		return nil, err
 	}
 	m := gomodule.Version{Path: modfile.ModulePath(file), Version: version}
+	own, err := goEnv("GOPROXY", "GOFLAGS", "GOMODCACHE", "GONOSUMDB")
+	if err != nil {
+		return nil, err
+	}
+	// A module cache of its own: what is published here must not be taken for the release of that name later on. It takes
+	// the other modules from the user's. Builds are shared between runs by -trimpath, as the cache's place is not in them; with
+	// the compiler's other flags they are also shared with the engine's programs.
+	env := []string{
+		"GOPROXY=file://" + root + ",file://" + filepath.Join(own["GOMODCACHE"], "cache/download") + "," + own["GOPROXY"],
+		"GOMODCACHE=" + filepath.Join(filepath.Dir(program), "modules"),
+		"GONOSUMDB=" + strings.TrimPrefix(own["GONOSUMDB"]+","+m.Path, ","),
+		"GOFLAGS=" + strings.TrimSpace(own["GOFLAGS"]+" -modcacherw -trimpath "+embeds.CompilerFlags),
+		"CGO_ENABLED=0",
+	}
 	if !slices.Contains(p.versions, version) {
 		if err := publishModule(filepath.Join(root, m.Path, "@v"), m, file); err != nil {
 			return nil, fmt.Errorf("publish %s: %w", m, err)
@@ -150,19 +163,14 @@ func (p *proxy) add(version string) ([]string, error) {
 		if err := os.WriteFile(filepath.Join(root, m.Path, "@v/list"), []byte(list), 0o644); err != nil {
 			return nil, err
 		}
+		// Workflows that run side by side would each compile it.
+		first := exec.Command("go", "run", m.Path+"/ci@"+version, "--help")
+		first.Env = append(slices.Clone(environment), env...)
+		if out, err := first.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("build %s: %w\n%s", m, err, out)
+		}
 	}
-	own, err := goEnv("GOPROXY", "GOFLAGS", "GOMODCACHE", "GONOSUMDB")
-	if err != nil {
-		return nil, err
-	}
-	// A module cache of its own: what is published here must not be taken for the release of that name later on. It takes
-	// the other modules from the user's. Builds are shared between runs by -trimpath, as the cache's place is not in them.
-	return []string{
-		"GOPROXY=file://" + root + ",file://" + filepath.Join(own["GOMODCACHE"], "cache/download") + "," + own["GOPROXY"],
-		"GOMODCACHE=" + filepath.Join(filepath.Dir(program), "modules"),
-		"GONOSUMDB=" + strings.TrimPrefix(own["GONOSUMDB"]+","+m.Path, ","),
-		"GOFLAGS=" + strings.TrimSpace(own["GOFLAGS"]+" -modcacherw -trimpath"),
-	}, nil
+	return env, nil
 }
 
 func goEnv(names ...string) (map[string]string, error) {

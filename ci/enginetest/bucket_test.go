@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	embeds "github.com/millrace-ci/millrace/ci/embedded"
 	"github.com/millrace-ci/millrace/pipelines/graph"
 	"github.com/millrace-ci/millrace/pipelines/model"
 )
@@ -70,14 +72,20 @@ func newBucketServer(t *testing.T, buckets ...string) *bucketServer {
 	return b
 }
 
-// installed builds a program from the Go module proxy, unless that was done before, and returns its path.
+// compiling is held while a program of the tests is compiled: what tests have compiled side by side is compiled for each of them.
+var compiling sync.Mutex
+
+// installed builds a program from the Go module proxy, unless that was done before, and returns its path. It is built as the
+// engine's own programs are, and so shares with them what go keeps of the standard library and of other modules.
 func installed(t *testing.T, program string) string {
 	t.Helper()
+	compiling.Lock()
+	defer compiling.Unlock()
 	cache, err := os.UserCacheDir()
 	require.NoError(t, err)
 	bin := filepath.Join(cache, "millrace-enginetest")
-	install := exec.CommandContext(t.Context(), "go", "install", program)
-	install.Env = append(os.Environ(), "GOBIN="+bin, "GOGC=400")
+	install := exec.CommandContext(t.Context(), "go", "install", "-trimpath", embeds.CompilerFlags, "-ldflags=-s -w", program)
+	install.Env = append(slices.Clone(environment), "GOBIN="+bin, "CGO_ENABLED=0", "GOGC="+embeds.CompilerGC, "GOMEMLIMIT="+embeds.CompilerMemory)
 	text, err := install.CombinedOutput()
 	require.NoError(t, err, "%s", text)
 	name, _, _ := strings.Cut(path.Base(program), "@")
