@@ -44,6 +44,7 @@ func twins(t *testing.T) (one, other, mark string) {
 // may be gone by then, or hold something else.
 func TestPartsOfAFolderBesideItsTwin(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	for name, change := range map[string]func(t *testing.T, source string){
 		"that is removed": func(t *testing.T, source string) { require.NoError(t, os.RemoveAll(source)) },
 		"that is edited": func(t *testing.T, source string) {

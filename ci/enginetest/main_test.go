@@ -25,6 +25,7 @@ import (
 
 	"github.com/millrace-ci/millrace/ci/engine"
 	"github.com/millrace-ci/millrace/pipelines/image"
+	"github.com/millrace-ci/millrace/pipelines/kube"
 )
 
 // repository is the root of this repository, seen from the tests.
@@ -136,7 +137,39 @@ func withEngine(run func() int) (status int, err error) {
 		return 0, fmt.Errorf("start the engine: %w", err)
 	}
 	defer closeClient()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go makeStandIns(ctx, own)
 	return run(), nil
+}
+
+// makeStandIns asks for the images that take longest to make, from the start: the first tests stop things, run one by one, and
+// leave half of the machine idle. They also stop the engine in the midst of it, so it asks again. What can't be made is for the
+// test that needs it to say.
+func makeStandIns(ctx context.Context, own *engine.Embedded) {
+	for _, reference := range append(kube.References(), image.K6, image.GolangciLint) {
+		repository, tag, _ := strings.Cut(reference, ":")
+		for range 20 {
+			// Not by way of [engine.Engine.Prefetch], which starts an engine where a test has stopped it.
+			if r, err := own.Status(); err == nil && r != nil {
+				request, err := http.NewRequestWithContext(ctx, http.MethodHead, "http://"+r.Registry+"/v2/"+repository+"/manifests/"+tag+"?ns=docker.io", nil)
+				if err != nil {
+					break
+				}
+				if response, err := http.DefaultClient.Do(request); err == nil {
+					_ = response.Body.Close()
+					if response.StatusCode == http.StatusOK {
+						break
+					}
+				}
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(3 * time.Second):
+			}
+		}
+	}
 }
 
 // hostNetwork describes what an engine changes of the host's network while it runs: forwarding, name servers, interfaces, routes,

@@ -158,6 +158,7 @@ func TestSetUpIsKilled(t *testing.T) {
 
 func TestFullDisk(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	m := newMachine(t)
 	// A file system of its own, and a mount namespace of its own, so that it is gone with the command.
 	small := []string{"unshare", "--mount", "--propagation=unchanged", "sh", "-c", `mount -t tmpfs -o size=64m none "$XDG_CACHE_HOME" && exec "$0" "$@"`, program, "engine", "up", "--engine", "embedded"}

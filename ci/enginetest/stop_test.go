@@ -17,7 +17,7 @@ import (
 	"github.com/millrace-ci/millrace/pipelines/graph"
 )
 
-// The tests of this file stop things, and so run beside no other.
+// The tests of this file stop things: those that stop the engine run beside no other.
 
 // processes lists the processes of this machine, those in containers included, whose command line has a text.
 func processes(t *testing.T, text string) (pids []int) {
@@ -73,16 +73,17 @@ func startSleeper(t *testing.T) (run *invocation, source, marker string) {
 
 func TestInterrupted(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	run, _, marker := startSleeper(t)
 	leader := run.cmd.Process.Pid
 	require.NoError(t, syscall.Kill(-leader, syscall.SIGINT))
-	got := run.wait(t, 20*time.Second)
+	got := run.wait(t, time.Minute)
 	require.Equal(t, 130, got.code)
 	require.Equal(t, graph.Cancelled, got.node(t, "test").Verdict)
 	require.Contains(t, got.stderr, "interrupted")
 	got.requireOneScreen(t)
-	eventually(t, 10*time.Second, func() bool { return len(group(t, leader)) == 0 }, "processes of the run are left")
-	eventually(t, 30*time.Second, func() bool { return len(processes(t, marker)) == 0 }, "the test goes on in its container")
+	eventually(t, 30*time.Second, func() bool { return len(group(t, leader)) == 0 }, "processes of the run are left")
+	eventually(t, time.Minute, func() bool { return len(processes(t, marker)) == 0 }, "the test goes on in its container")
 }
 
 func TestEngineKilled(t *testing.T) {

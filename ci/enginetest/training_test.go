@@ -388,9 +388,10 @@ func TestAStoreThatFails(t *testing.T) {
 // Two trainings at once end with one champion, and neither's entry is lost.
 func TestTwoTrainingsAtOnce(t *testing.T) {
 	needsEngine(t)
+	t.Parallel()
 	kept := t.TempDir()
 	one, two := lessons(t, edits{"millrace.yaml": lesson("good", "0.11")}), lessons(t, edits{"millrace.yaml": lesson("good", "0.12")})
-	// Not one after the other, as the other tests run.
+	// Both at once, however many other runs there are.
 	codes := make(chan int, 2)
 	for _, source := range []string{one, two} {
 		cmd := exec.CommandContext(t.Context(), program, "training", "--source", source, "--store", kept, "--engine", "embedded")
