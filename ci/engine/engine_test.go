@@ -202,7 +202,7 @@ func TestMirror(t *testing.T) {
 		"/v2/",
 		statusPath,
 	} {
-		resp, err := http.Get(front.URL + path)
+		resp, err := front.Client().Get(front.URL + path)
 		require.NoError(t, err)
 		require.NoError(t, resp.Body.Close())
 		require.Equal(t, http.StatusOK, resp.StatusCode, path)
@@ -221,7 +221,7 @@ func TestAStandInThatCantBeMadeSaysWhy(t *testing.T) {
 	m := &mirror{made: map[string]string{}, making: map[string]*making{}, engine: &Embedded{Cache: filepath.Join(t.TempDir(), "missing"), Progress: Lines(&bytes.Buffer{})}}
 	front := httptest.NewServer(m)
 	defer front.Close()
-	resp, err := http.Get(front.URL + "/v2/library/debian/manifests/12?ns=docker.io")
+	resp, err := front.Client().Get(front.URL + "/v2/library/debian/manifests/12?ns=docker.io")
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	require.Equal(t, http.StatusInternalServerError, resp.StatusCode)

@@ -18,6 +18,8 @@ const sha = "0123456789abcdef0123456789abcdef01234567"
 type client struct {
 	t     *testing.T
 	token string
+	// http is the server's own: a server that closes takes down idle connections of everybody who uses the default one.
+	http *http.Client
 }
 
 // send returns the status and the decoded body of the answer.
@@ -33,7 +35,7 @@ func (c client) send(method, url string, body any) (int, map[string]string) {
 			req.Header.Set("Authorization", "token "+c.token)
 		}
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := c.http.Do(req)
 	require.NoError(c.t, err)
 	defer func() { require.NoError(c.t, resp.Body.Close()) }()
 	text, err := io.ReadAll(resp.Body)
@@ -60,7 +62,7 @@ func TestReceiverTakesAWholeUpload(t *testing.T) {
 	r := &Receiver{Token: "secret"}
 	server := httptest.NewServer(r)
 	t.Cleanup(server.Close)
-	c := client{t: t, token: "secret"}
+	c := client{t: t, token: "secret", http: server.Client()}
 	base := server.URL + "/upload/gitlab/acme:::ml::::api/commits"
 
 	status, _ := c.send(http.MethodPost, base, map[string]any{"commitid": sha, "branch": "main", "version": "11.3.1", "pullid": "7"})
@@ -109,7 +111,7 @@ func TestReceiverRefuses(t *testing.T) {
 			r := &Receiver{Token: "secret"}
 			server := httptest.NewServer(r)
 			t.Cleanup(server.Close)
-			status, answer := client{t: t, token: test.token}.send(http.MethodPost, server.URL+test.path, test.body)
+			status, answer := client{t: t, token: test.token, http: server.Client()}.send(http.MethodPost, server.URL+test.path, test.body)
 			require.Equal(t, test.status, status)
 			require.Equal(t, test.answer, answer["detail"]+answer["message"])
 			require.Equal(t, test.problem, len(r.Problems()) == 1)
@@ -123,7 +125,7 @@ func TestReceiverTakesAForkWithoutToken(t *testing.T) {
 	r := &Receiver{Token: "secret"}
 	server := httptest.NewServer(r)
 	t.Cleanup(server.Close)
-	status, _ := client{t: t}.send(http.MethodPost, server.URL+"/upload/github/a::::b/commits",
+	status, _ := client{t: t, http: server.Client()}.send(http.MethodPost, server.URL+"/upload/github/a::::b/commits",
 		map[string]any{"commitid": sha, "branch": "fork:main", "version": "11"})
 	require.Equal(t, http.StatusCreated, status)
 }
@@ -138,7 +140,7 @@ func TestReceiverFaults(t *testing.T) {
 	}}
 	server := httptest.NewServer(r)
 	t.Cleanup(server.Close)
-	status, _ := client{t: t, token: "secret"}.send(http.MethodPost, server.URL+"/upload/github/a::::b/commits",
+	status, _ := client{t: t, token: "secret", http: server.Client()}.send(http.MethodPost, server.URL+"/upload/github/a::::b/commits",
 		map[string]any{"commitid": sha, "branch": "main", "version": "11"})
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	require.Equal(t, []string{"POST /upload/github/a::::b/commits"}, r.Requests())
