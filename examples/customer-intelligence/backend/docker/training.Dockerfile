@@ -7,10 +7,13 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
 
 WORKDIR /app
 
-# Dependencies come first: an edit of the code does not install them again. Compiled files name the time of their sources, unless a
-# build's time is set; so an image that is made anew holds the same files, and trains the same version of a model.
+# Compiled files name the time of their sources, unless the build's time is set: with it, an image that is made anew holds the same
+# files, and trains the same version of a model.
+ARG SOURCE_DATE_EPOCH=0
+
+# Dependencies come first: an edit of the code does not install them again.
 COPY backend/requirements/training.txt requirements.txt
-RUN SOURCE_DATE_EPOCH=0 python -m pip install --no-cache-dir -r requirements.txt
+RUN python -m pip install --no-cache-dir -r requirements.txt
 
 COPY backend/__init__.py backend/__init__.py
 COPY backend/core backend/core
