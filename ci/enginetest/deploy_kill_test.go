@@ -108,7 +108,7 @@ func TestDeployIsKilled(t *testing.T) {
 	for i := range 40 {
 		many.WriteString(settings(fmt.Sprintf("part-%d", i), "new"))
 	}
-	for name, test := range map[string]struct {
+	type kill struct {
 		phases    []string
 		manifests func(p *place, version string) string
 		smoke     string
@@ -116,7 +116,8 @@ func TestDeployIsKilled(t *testing.T) {
 		serves string
 		// rollback has the next run roll back instead of deploying.
 		rollback bool
-	}{
+	}
+	sideBySide(t, map[string]kill{
 		"after the record": {
 			phases: []string{"recorded", "applying", "waiting"}, serves: "1", rollback: true,
 			manifests: func(p *place, version string) string {
@@ -142,57 +143,54 @@ func TestDeployIsKilled(t *testing.T) {
 				return settings("app", "") + workload("app", appImage(p.t, version))
 			},
 		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			p := newPlace(t)
-			p.up()
-			cable := newCable(t, p.cluster)
-			client := cable.api(t)
-			kubeconfig := withEnv("KUBE_CONFIG_TEST=" + base64.StdEncoding.EncodeToString([]byte(cable.text)))
-			args := []string{"deploy", "test", "--event", "push", "--ref", "main", "--sha", sha}
+	}, func(t *testing.T, test kill) {
+		p := newPlace(t)
+		p.up()
+		cable := newCable(t, p.cluster)
+		client := cable.api(t)
+		kubeconfig := withEnv("KUBE_CONFIG_TEST=" + base64.StdEncoding.EncodeToString([]byte(cable.text)))
+		args := []string{"deploy", "test", "--event", "push", "--ref", "main", "--sha", sha}
 
-			run := start(t, p.folder(test.manifests(p, "2"), test.smoke), args, kubeconfig)
-			require.Eventually(t, func() bool {
-				phase := cable.phase(t, client, p.namespace, 2)
-				for _, one := range test.phases {
-					if phase == one {
-						return true
-					}
+		run := start(t, p.folder(test.manifests(p, "2"), test.smoke), args, kubeconfig)
+		require.Eventually(t, func() bool {
+			phase := cable.phase(t, client, p.namespace, 2)
+			for _, one := range test.phases {
+				if phase == one {
+					return true
 				}
-				return false
-			}, 4*time.Minute, 10*time.Millisecond, "it does not come so far")
-			require.NoError(t, syscall.Kill(-run.cmd.Process.Pid, syscall.SIGKILL))
-			require.Error(t, <-run.ended)
-			killed := cable.phase(t, client, p.namespace, 2)
-			t.Logf("killed while it was %s", killed)
-			p.serves("app", test.serves)
-
-			good := p.folder(settings("app", "")+workload("app", appImage(t, "3")), "")
-			status := ci(t, good, []string{"status", "test"}, kubeconfig)
-			require.Zero(t, status.code)
-			require.True(t, strings.HasPrefix(status.stdout, "INTERRUPTED: revision 2"), status.stdout)
-			require.Contains(t, status.stdout, program+" rollback test --source "+good)
-
-			if test.rollback {
-				back := ci(t, good, []string{"rollback", "test"}, kubeconfig)
-				require.Zero(t, back.code)
-				require.Contains(t, back.stdout, "was interrupted while it was")
-				p.serves("app", "1")
-				p.requireStatuses(kube.RolledBack, kube.Deployed)
-			} else {
-				next := ci(t, good, args, kubeconfig)
-				require.Zero(t, next.code)
-				require.Contains(t, next.stdout, "was interrupted while it was")
-				p.serves("app", "3")
-				p.requireStatuses(kube.Deployed, kube.RolledBack, kube.Superseded)
 			}
-			require.Empty(t, kubectl(t, "get", "configmap", "settings-part-0", "--namespace", p.namespace, "--ignore-not-found", "-o", "name"), "something of the interrupted release is left")
+			return false
+		}, 4*time.Minute, 10*time.Millisecond, "it does not come so far")
+		require.NoError(t, syscall.Kill(-run.cmd.Process.Pid, syscall.SIGKILL))
+		require.Error(t, <-run.ended)
+		killed := cable.phase(t, client, p.namespace, 2)
+		t.Logf("killed while it was %s", killed)
+		p.serves("app", test.serves)
 
-			history := ci(t, good, []string{"history", "test"}, kubeconfig)
-			require.Contains(t, history.stdout, "reverted by")
-		})
-	}
+		good := p.folder(settings("app", "")+workload("app", appImage(t, "3")), "")
+		status := ci(t, good, []string{"status", "test"}, kubeconfig)
+		require.Zero(t, status.code)
+		require.True(t, strings.HasPrefix(status.stdout, "INTERRUPTED: revision 2"), status.stdout)
+		require.Contains(t, status.stdout, program+" rollback test --source "+good)
+
+		if test.rollback {
+			back := ci(t, good, []string{"rollback", "test"}, kubeconfig)
+			require.Zero(t, back.code)
+			require.Contains(t, back.stdout, "was interrupted while it was")
+			p.serves("app", "1")
+			p.requireStatuses(kube.RolledBack, kube.Deployed)
+		} else {
+			next := ci(t, good, args, kubeconfig)
+			require.Zero(t, next.code)
+			require.Contains(t, next.stdout, "was interrupted while it was")
+			p.serves("app", "3")
+			p.requireStatuses(kube.Deployed, kube.RolledBack, kube.Superseded)
+		}
+		require.Empty(t, kubectl(t, "get", "configmap", "settings-part-0", "--namespace", p.namespace, "--ignore-not-found", "-o", "name"), "something of the interrupted release is left")
+
+		history := ci(t, good, []string{"history", "test"}, kubeconfig)
+		require.Contains(t, history.stdout, "reverted by")
+	})
 }
 
 // The engine is lost in mid-deploy, which the cluster survives: the old version serves, and a run on another engine finds the

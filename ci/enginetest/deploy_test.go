@@ -498,55 +498,54 @@ func TestClusterGoneInMidDeploy(t *testing.T) {
 	for i := range 40 {
 		many.WriteString(settings(fmt.Sprintf("part-%d", i), "new"))
 	}
-	for name, test := range map[string]struct{ phase, more string }{
+	type cut struct{ phase, more string }
+	sideBySide(t, map[string]cut{
 		"during the apply": {"applying", many.String()},
 		"after the apply":  {"waiting", ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := newPlace(t)
-			p.up()
-			manifests := test.more + settings("app", "unready") + workload("app", "app")
+	}, func(t *testing.T, test cut) {
+		p := newPlace(t)
+		p.up()
+		manifests := test.more + settings("app", "unready") + workload("app", "app")
 
-			cable, eye := newCable(t, p.cluster), newCable(t, p.cluster)
-			d := p.deploy("2")
-			d.Cluster, d.Deadline = cable.cluster(), 20*time.Second
-			ended := make(chan error, 1)
-			var got kube.Rollout
-			go func() {
-				var err error
-				got, err = d.Run(t.Context(), client(t), p.source(manifests))
-				ended <- err
-			}()
-			api := eye.api(t)
-			eye.await(t, api, p.namespace, test.phase)
-			cable.cut()
-			err := <-ended
-			t.Logf("%s: %s (%v)\n%s", got.Verdict, got.Reason, err, got.Output)
-			if err != nil {
-				var lost *kube.LostError
-				require.True(t, errors.As(err, &lost) || strings.Contains(err.Error(), "can't be reached") || strings.Contains(err.Error(), "lease"), err)
-			} else {
-				require.Equal(t, graph.Errored, got.Verdict)
-				require.Contains(t, got.Reason, "AND THE ROLLBACK FAILED")
-				require.Contains(t, got.Output, "rollout undo deployment/app")
-			}
-			p.serves("app", "1") // the old pods stay until the new ones are ready
-			p.requireStatuses(kube.Deploying, kube.Deployed)
-			state, err := kube.Environment{Name: "test", Namespace: p.namespace, Cluster: p.cluster}.Status(t.Context(), client(t))
-			require.NoError(t, err)
-			require.Contains(t, state.Text(), "INTERRUPTED: revision 2")
+		cable, eye := newCable(t, p.cluster), newCable(t, p.cluster)
+		d := p.deploy("2")
+		d.Cluster, d.Deadline = cable.cluster(), 20*time.Second
+		ended := make(chan error, 1)
+		var got kube.Rollout
+		go func() {
+			var err error
+			got, err = d.Run(t.Context(), client(t), p.source(manifests))
+			ended <- err
+		}()
+		api := eye.api(t)
+		eye.await(t, api, p.namespace, test.phase)
+		cable.cut()
+		err := <-ended
+		t.Logf("%s: %s (%v)\n%s", got.Verdict, got.Reason, err, got.Output)
+		if err != nil {
+			var lost *kube.LostError
+			require.True(t, errors.As(err, &lost) || strings.Contains(err.Error(), "can't be reached") || strings.Contains(err.Error(), "lease"), err)
+		} else {
+			require.Equal(t, graph.Errored, got.Verdict)
+			require.Contains(t, got.Reason, "AND THE ROLLBACK FAILED")
+			require.Contains(t, got.Output, "rollout undo deployment/app")
+		}
+		p.serves("app", "1") // the old pods stay until the new ones are ready
+		p.requireStatuses(kube.Deploying, kube.Deployed)
+		state, err := kube.Environment{Name: "test", Namespace: p.namespace, Cluster: p.cluster}.Status(t.Context(), client(t))
+		require.NoError(t, err)
+		require.Contains(t, state.Text(), "INTERRUPTED: revision 2")
 
-			good := settings("app", "") + workload("app", "app")
-			next := p.deploy("2")
-			next.Wait = 2 * time.Minute
-			again := p.run(next, good)
-			require.Equal(t, graph.Passed, again.Verdict)
-			require.Contains(t, again.Output, "was interrupted while it was deploying ("+test.phase+"): reverting it")
-			p.serves("app", "2")
-			p.requireStatuses(kube.Deployed, kube.RolledBack, kube.Superseded)
-			require.Empty(t, kubectl(t, "get", "configmap", "settings-part-0", "--namespace", p.namespace, "--ignore-not-found", "-o", "name"), "something of the interrupted release is left")
-		})
-	}
+		good := settings("app", "") + workload("app", "app")
+		next := p.deploy("2")
+		next.Wait = 2 * time.Minute
+		again := p.run(next, good)
+		require.Equal(t, graph.Passed, again.Verdict)
+		require.Contains(t, again.Output, "was interrupted while it was deploying ("+test.phase+"): reverting it")
+		p.serves("app", "2")
+		p.requireStatuses(kube.Deployed, kube.RolledBack, kube.Superseded)
+		require.Empty(t, kubectl(t, "get", "configmap", "settings-part-0", "--namespace", p.namespace, "--ignore-not-found", "-o", "name"), "something of the interrupted release is left")
+	})
 }
 
 func TestTwoDeploysAtOnce(t *testing.T) {

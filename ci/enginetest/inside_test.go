@@ -24,8 +24,6 @@ func (o outcome) lastLine() string {
 // pasted runs a command line as a shell reads it, and returns its exit status and what it printed.
 func pasted(t *testing.T, line string) (code int, stdout string) {
 	t.Helper()
-	slots <- struct{}{}
-	defer func() { <-slots }()
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", line)
 	cmd.Env = environment
 	var stderr strings.Builder
@@ -98,8 +96,6 @@ func TestLookInside(t *testing.T) {
 // terminal runs the program on a terminal of its own.
 func terminal(t *testing.T, args ...string) (*os.File, *record, *exec.Cmd) {
 	t.Helper()
-	slots <- struct{}{}
-	t.Cleanup(func() { <-slots })
 	cmd := exec.Command(program, args...)
 	cmd.Env = append(append([]string{}, environment...), "TERM=xterm")
 	keyboard, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: screenLines, Cols: screenColumns})

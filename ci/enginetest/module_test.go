@@ -32,8 +32,6 @@ func onEngine(t *testing.T, dir string, argv ...string) called {
 // onEngineWith does so with more variables, each NAME=VALUE.
 func onEngineWith(t *testing.T, dir string, env []string, argv ...string) called {
 	t.Helper()
-	slots <- struct{}{}
-	defer func() { <-slots }()
 	own, err := embedded()
 	require.NoError(t, err)
 	cli, err := own.CLI()

@@ -27,8 +27,16 @@ const sha = "0123456789abcdef0123456789abcdef01234567"
 // push is what a push to main gives on a CI host.
 var push = []string{"--event", "push", "--ref", "main", "--sha", sha}
 
-// slots bounds the runs at a time, for the sake of small machines.
-var slots = make(chan struct{}, 3)
+// sideBySide runs the cases of a test that waits most of its time, all at once. They take the turn of one test; by t.Parallel they
+// would take one each, and all at the end, when nothing is left to do meanwhile.
+func sideBySide[T any](t *testing.T, cases map[string]T, run func(t *testing.T, c T)) {
+	t.Helper()
+	var all sync.WaitGroup
+	for name, c := range cases {
+		all.Go(func() { t.Run(name, func(t *testing.T) { run(t, c) }) })
+	}
+	all.Wait()
+}
 
 // invocation is a run of the ci program that goes on.
 type invocation struct {
@@ -74,7 +82,6 @@ func start(t *testing.T, source string, args []string, options ...option) *invoc
 func startIn(t *testing.T, out, source string, args []string, options ...option) *invocation {
 	t.Helper()
 	needsEngine(t)
-	slots <- struct{}{}
 	i := &invocation{out: out, stdout: newRecord(), stderr: newRecord(), ended: make(chan error, 1)}
 	i.cmd = exec.Command(program, append(args, "--source", source, "--out", i.out, "--engine", "embedded")...)
 	i.cmd.Env = append([]string{}, environment...)
@@ -84,15 +91,9 @@ func startIn(t *testing.T, out, source string, args []string, options ...option)
 	for _, o := range options {
 		o(i.cmd)
 	}
-	if err := i.cmd.Start(); err != nil {
-		<-slots
-		require.NoError(t, err)
-	}
+	require.NoError(t, i.cmd.Start())
 	t.Cleanup(func() { _ = syscall.Kill(-i.cmd.Process.Pid, syscall.SIGKILL) })
-	go func() {
-		i.ended <- i.cmd.Wait()
-		<-slots
-	}()
+	go func() { i.ended <- i.cmd.Wait() }()
 	return i
 }
 

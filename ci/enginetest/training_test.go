@@ -391,7 +391,6 @@ func TestTwoTrainingsAtOnce(t *testing.T) {
 	t.Parallel()
 	kept := t.TempDir()
 	one, two := lessons(t, edits{"millrace.yaml": lesson("good", "0.11")}), lessons(t, edits{"millrace.yaml": lesson("good", "0.12")})
-	// Both at once, however many other runs there are.
 	codes := make(chan int, 2)
 	for _, source := range []string{one, two} {
 		cmd := exec.CommandContext(t.Context(), program, "training", "--source", source, "--store", kept, "--engine", "embedded")
