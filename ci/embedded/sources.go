@@ -64,8 +64,8 @@ func (m Module) Packages() []string {
 const CompilerFlags = "-gcflags=all=-dwarf=false"
 
 // CompilerGC and CompilerMemory are the GOGC and the GOMEMLIMIT of large builds. With Go's defaults, a fifth of the compiler's
-// processor time goes into collecting garbage: so it collects what the largest packages leave alone, and grows no larger by that
-// than with the defaults.
+// processor time goes into collecting garbage: with these it collects none until it has grown to that size, as it does for a few
+// packages only. The largest took 1.0 GiB so, and 1.4 with a GOGC of 400.
 const (
 	CompilerGC     = "off"
 	CompilerMemory = "1GiB"

@@ -44,7 +44,7 @@ func BecomeSession() {
 	}
 	environment := os.Environ()
 	if os.Getenv("GOGC") == "" {
-		// A session begins with a small heap and many short-lived objects: with Go's default it spends much of its time on garbage.
+		// It lives for a run, on a small heap: it has more use for the processor than for the memory.
 		environment = append(environment, "GOGC=400")
 	}
 	err := becomeApart(cli, argv, environment)

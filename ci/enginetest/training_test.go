@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -391,19 +390,10 @@ func TestTwoTrainingsAtOnce(t *testing.T) {
 	t.Parallel()
 	kept := t.TempDir()
 	one, two := lessons(t, edits{"millrace.yaml": lesson("good", "0.11")}), lessons(t, edits{"millrace.yaml": lesson("good", "0.12")})
-	codes := make(chan int, 2)
-	for _, source := range []string{one, two} {
-		cmd := exec.CommandContext(t.Context(), program, "training", "--source", source, "--store", kept, "--engine", "embedded")
-		cmd.Env = environment
-		go func() {
-			text, _ := cmd.CombinedOutput()
-			t.Logf("%s", text)
-			codes <- cmd.ProcessState.ExitCode()
-		}()
-	}
-	for range 2 {
+	args := []string{"training", "--store", kept}
+	for _, run := range []*invocation{start(t, one, args), start(t, two, args)} {
 		// Who comes second is inconclusive, unless it began after the first had ended; then it is held against it.
-		require.Contains(t, []int{0, 4}, <-codes)
+		require.Contains(t, []int{0, 4}, run.wait(t, longest).code)
 	}
 	entries, err := os.ReadDir(filepath.Join(kept, "models", "good", "versions"))
 	require.NoError(t, err)
